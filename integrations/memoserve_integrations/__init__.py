@@ -1,0 +1,1 @@
+"""memoserve in the frameworks: one module for each, with one vocabulary."""

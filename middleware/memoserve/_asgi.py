@@ -1,0 +1,195 @@
+"""The ASGI messages of one HTTP exchange.
+
+Rule: this is the only module that knows message dicts. It never invents a message, never
+changes one that somebody else holds, and after a replayed body `receive` is the real one again.
+Specification: ASGI 3.0, HTTP and WebSocket protocol 2.5.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = [
+    "ASGIApp",
+    "Header",
+    "Message",
+    "Receive",
+    "RequestBody",
+    "ResponseRecorder",
+    "Scope",
+    "Send",
+    "ends_response",
+    "final_body",
+    "is_response_part",
+    "own_copy",
+    "read_body",
+    "replay",
+    "respond",
+    "with_headers",
+]
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+Header = tuple[bytes, bytes]
+
+_RESPONSE_PARTS = frozenset(
+    {
+        "http.response.start",
+        "http.response.body",
+        "http.response.pathsend",
+        "http.response.trailers",
+    }
+)
+
+
+@dataclass(slots=True)
+class RequestBody:
+    """What was read of a request's body, and the messages it came in."""
+
+    messages: list[Message]
+    chunks: list[bytes]
+    size: int
+    is_complete: bool  # False: over the limit, or the client left.
+    is_disconnected: bool
+
+    @property
+    def content(self) -> bytes:
+        """The whole body as one piece."""
+        return self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)
+
+
+async def read_body(receive: Receive, limit: int) -> RequestBody:
+    """Read a request's body until it ends, or until it holds more than `limit` bytes."""
+    body = RequestBody([], [], 0, is_complete=False, is_disconnected=False)
+    while True:
+        message = await receive()
+        body.messages.append(message)
+        if message["type"] != "http.request":
+            body.is_disconnected = True
+            return body
+        chunk = message.get("body", b"")
+        body.chunks.append(chunk)
+        body.size += len(chunk)
+        if body.size > limit:
+            return body
+        if not message.get("more_body", False):
+            body.is_complete = True
+            return body
+
+
+def replay(messages: Iterable[Message], receive: Receive) -> Receive:
+    """Make a `receive` that repeats what was read and then goes on with the connection."""
+    waiting = iter(messages)
+
+    async def replay_and_receive() -> Message:
+        for message in waiting:
+            return message
+        return await receive()
+
+    return replay_and_receive
+
+
+def own_copy(message: Message) -> Message:
+    """Copy a message, since middleware outside (gzip, CORS) changes what it is handed."""
+    copied = dict(message)
+    if "headers" in copied:
+        copied["headers"] = list(copied["headers"])
+    return copied
+
+
+def with_headers(start: Message, added: Iterable[Header]) -> Message:
+    """Copy a response start with more header lines behind its own."""
+    return {**start, "headers": [*start.get("headers", ()), *added]}
+
+
+def is_response_part(message: Message) -> bool:
+    """Tell what belongs to the response from hints, pushes and whatever else is sent."""
+    return message["type"] in _RESPONSE_PARTS
+
+
+def final_body(message: Message) -> bool:
+    """Tell whether this message completes the response's content."""
+    if message["type"] == "http.response.body":
+        return not message.get("more_body", False)
+    return bool(message["type"] == "http.response.pathsend")
+
+
+def ends_response(message: Message, *, has_trailers: bool) -> bool:
+    """Tell whether nothing more of the response may follow this message."""
+    if has_trailers:
+        is_trailer = bool(message["type"] == "http.response.trailers")
+        return is_trailer and not bool(message.get("more_trailers", False))
+    return final_body(message)
+
+
+async def respond(send: Send, status: int, headers: list[Header], chunks: Iterable[bytes]) -> None:
+    """Send a whole response, its body in the given chunks; an empty one ends it where needed."""
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    waiting: bytes = b""
+    is_first = True
+    for chunk in chunks:
+        if not is_first:
+            await send({"type": "http.response.body", "body": waiting, "more_body": True})
+        waiting = chunk
+        is_first = False
+    await send({"type": "http.response.body", "body": waiting, "more_body": False})
+
+
+@dataclass(slots=True)
+class ResponseRecorder:
+    """Follows what an app sends, and keeps as much of it as may be stored."""
+
+    limit: int  # Bytes of body beyond which nothing is kept.
+    is_head: bool = False
+    status: int = 0  # Until the response has started.
+    headers: tuple[Header, ...] = ()
+    chunks: list[bytes] = field(default_factory=list[bytes])
+    size: int = 0
+    is_ended: bool = False
+    is_plain: bool = True  # Only a start and bodies: what can be replayed on any server.
+
+    def note(self, message: Message) -> None:
+        """Take in the next message that the app sent."""
+        match message["type"]:
+            case "http.response.start":
+                self.is_plain &= not self.status and not message.get("trailers", False)
+                self.status = message["status"]
+                self.headers = tuple(
+                    (bytes(name), bytes(value)) for name, value in message.get("headers", ())
+                )
+            case "http.response.body":
+                self.is_plain &= bool(self.status) and not self.is_ended
+                self._note_body(message)
+            case _:
+                self.is_plain = False
+
+    def _note_body(self, message: Message) -> None:
+        chunk = bytes(message.get("body", b""))
+        self.is_ended = not message.get("more_body", False)
+        self.size += len(chunk)
+        if self.is_too_large:
+            self.chunks.clear()
+        elif chunk:
+            self.chunks.append(chunk)
+
+    def abandon(self) -> None:
+        """Keep nothing of this response, as if it were too large."""
+        self.limit = -1
+        self.chunks.clear()
+
+    @property
+    def is_too_large(self) -> bool:
+        """The body has outgrown the limit."""
+        return self.size > self.limit
+
+    @property
+    def is_complete(self) -> bool:
+        """The response ended properly, as long as it said it would be, and can be replayed."""
+        return self.is_ended and self.is_plain and self._keeps_its_length()
+
+    def _keeps_its_length(self) -> bool:
+        lengths = {value for name, value in self.headers if name.lower() == b"content-length"}
+        return self.is_head or not lengths or lengths == {b"%d" % self.size}

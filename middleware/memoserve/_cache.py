@@ -1,0 +1,137 @@
+"""The cache as an ASGI middleware.
+
+Rule: this object holds options and what requests share; one `Exchange` holds one request. What
+no rule covers passes through untouched.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Iterable
+from typing import Literal
+
+from memoserve._asgi import ASGIApp, Message, Receive, Scope, Send
+from memoserve._events import Observer, RequestRecord
+from memoserve._exchange import Exchange
+from memoserve._rules import Coverage, Rule, RuleBook, route_path
+from memoserve._shared import Options, Shared
+from memoserve.stores import Store
+
+__all__ = ["CacheMiddleware"]
+
+
+class CacheMiddleware:
+    """Answer repeated questions from a cache, and ask the app once what many ask at once.
+
+    Args:
+        app: The application.
+        rules: What is cached, and how; the first that matches a request decides.
+        store: A URL (`memory://?max_bytes=256mb`) or a `Store`, which then stays the caller's
+            to close.
+        namespace: The prefix of all keys. Caches with one store and one namespace share answers.
+        client_control: Whether request directives (RFC 9111 §5.2.1) are followed. By default
+            they are not, since a client that can force misses can force load.
+        credentials: Names of the header fields that carry credentials, instead of the built-in
+            list.
+        secret: Keys the HMAC that names a credential's partition. A store that is shared needs
+            it for rules with `private="partition"`; in memory a random one will do.
+        cache_status: Whether answers say what happened (`Cache-Status`, RFC 9211) and their Age.
+        max_canonical_bytes: Larger JSON bodies are keyed by their bytes, hashed in a thread.
+        flight_max_bytes: Bytes that request bodies and unfinished answers may hold together;
+            beyond it requests bypass the cache.
+        store_deadline: Seconds after which a call of a store is given up.
+        observer: Told what happens.
+        clock: Seconds since the epoch, the same on all hosts that share a store.
+
+    Raises:
+        ValueError: An option is none of these.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        rules: Iterable[Rule],
+        store: str | Store = "memory://",
+        namespace: str = "memoserve",
+        client_control: Literal["ignore", "obey"] = "ignore",
+        credentials: Collection[str] | None = None,
+        secret: str | bytes | None = None,
+        cache_status: bool = True,
+        max_canonical_bytes: int = 262_144,
+        flight_max_bytes: int = 268_435_456,
+        store_deadline: float = 0.05,
+        observer: Observer | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.app = app
+        options = Options(
+            namespace=namespace,
+            client_control=client_control,
+            credentials=credentials,
+            secret=secret.encode() if isinstance(secret, str) else secret,
+            cache_status=cache_status,
+            max_canonical_bytes=max_canonical_bytes,
+            flight_max_bytes=flight_max_bytes,
+            store_deadline=store_deadline,
+            clock=clock,
+        )
+        self._rules = RuleBook(rules)
+        self._shared = Shared(app, options, self._rules.rules, store)
+        self._observers = () if observer is None else (observer,)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] == "http":
+            coverage = self._rules.find(scope["method"], route_path(scope))
+            record: RequestRecord | None = scope.get("memoserve")
+            if coverage is not None and not (
+                record and record.rule
+            ):  # Else a cache outside has it.
+                await self._serve(coverage, scope, receive, send, record)
+                return
+        elif scope["type"] == "lifespan":
+            send = self._closing(send)
+        await self.app(scope, receive, send)
+
+    async def aclose(self) -> None:
+        """Drain what runs behind, for at most 5 seconds, and close what was opened here.
+
+        The ASGI lifespan does this; call it where there is none.
+        """
+        await self._shared.aclose()
+
+    async def _serve(
+        self,
+        coverage: Coverage,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        record: RequestRecord | None,
+    ) -> None:
+        is_outermost = record is None
+        if record is None:
+            record = RequestRecord(time.perf_counter(), self._observers)
+            scope = {**scope, "memoserve": record}
+        elif self._observers:
+            record.observers += self._observers
+        try:
+            await Exchange(self._shared, coverage, scope, receive, send, record=record).run()
+        except asyncio.CancelledError:
+            record.outcome = "cancelled"
+            raise
+        except BaseException:
+            record.outcome = "error"
+            raise
+        finally:
+            if is_outermost:
+                record.finish(time.perf_counter())
+
+    def _closing(self, send: Send) -> Send:
+        """Close before the server hears that the app has shut down."""
+
+        async def close_and_send(message: Message) -> None:
+            if message["type"].startswith("lifespan.shutdown."):
+                await self.aclose()
+            await send(message)
+
+        return close_and_send

@@ -1,0 +1,190 @@
+"""What happened to a request, as small frozen records, and who is told of it.
+
+Rule: an event carries names from closed sets and numbers; never a path, a body, a key or a
+credential. What an observer does with an event can slow a request down but not break it.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from memoserve.stores import Store
+
+__all__ = [
+    "CacheStatus",
+    "Event",
+    "FollowerJoined",
+    "FollowerLeft",
+    "KeyCollided",
+    "KeyRefused",
+    "ModelCalled",
+    "Observer",
+    "Outcome",
+    "RequestFinished",
+    "RequestRecord",
+    "RequestStarted",
+    "StoreCalled",
+    "StoreOpened",
+    "StoreWritten",
+    "WriteResult",
+    "tell",
+]
+
+_logger = logging.getLogger("memoserve")
+
+CacheStatus = Literal["hit", "stale", "coalesced", "miss", "bypass", "error"]
+Outcome = Literal["ok", "error", "cancelled"]
+WriteResult = Literal["stored", "too_large", "uncacheable", "refused", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestStarted:
+    """A rule covers this request; one `RequestFinished` follows, whatever happens."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFinished:
+    """A covered request has had its last byte, or has failed."""
+
+    model: str
+    variant: str
+    status: CacheStatus
+    outcome: Outcome
+    seconds: float  # From the first layer's entry to the last byte sent.
+    reason: str  # Why it was a bypass, from a closed list; empty otherwise.
+    saved: float  # Seconds the app took for the answer that was reused; 0 if none was.
+    age: float | None  # Seconds since the reused answer was stored; None if none was.
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCalled:
+    """The app answered on behalf of a covered request that was no bypass."""
+
+    model: str
+    outcome: Outcome
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoreWritten:
+    """The decision on storing one answer, and what became of it."""
+
+    model: str
+    result: WriteResult
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCalled:
+    """One call of a store that does IO; a store in memory is not timed."""
+
+    operation: Literal["get", "set", "delete"]
+    seconds: float
+    error: str  # The exception's class name; empty for success.
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOpened:
+    """A cache starts to use a store, whose usage can be read from now on."""
+
+    store: Store
+
+
+@dataclass(frozen=True, slots=True)
+class FollowerJoined:
+    """A request began to wait for another request's answer."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class FollowerLeft:
+    """A request that waited for another's answer has it, or has given up."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyCollided:
+    """The store held an entry under this key whose verifier is another's (RFC 1321 is broken)."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRefused:
+    """A JSON body could not be normalized and was keyed by its raw bytes."""
+
+    model: str
+
+
+Event = (
+    RequestStarted
+    | RequestFinished
+    | ModelCalled
+    | StoreWritten
+    | StoreCalled
+    | StoreOpened
+    | FollowerJoined
+    | FollowerLeft
+    | KeyCollided
+    | KeyRefused
+)
+
+
+class Observer(Protocol):
+    """Whoever wants to know. Called on the event loop, synchronously: be quick."""
+
+    def observe(self, event: Event, /) -> None:
+        """Take note of one event."""
+
+
+def tell(observer: Observer, event: Event) -> None:
+    """Tell one observer; if it raises, that is logged and no harm to the request."""
+    try:
+        observer.observe(event)
+    except Exception:
+        _logger.exception("an observer failed on %s", type(event).__name__)
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """What the layers know of one request, in `scope["memoserve"]`.
+
+    The outermost layer makes it, each fills in its part, and whoever made it calls `finish`.
+    """
+
+    started: float  # By time.perf_counter(), like `sent`.
+    observers: tuple[Observer, ...] = ()
+    model: str = ""  # Empty until a rule has matched.
+    rule: str = ""
+    variant: str = ""
+    status: CacheStatus = "error"  # Until somebody knows better.
+    outcome: Outcome = "ok"
+    reason: str = ""
+    saved: float = 0.0
+    age: float | None = None
+    sent: float | None = None  # When the last byte went out.
+
+    def emit(self, event: Event) -> None:
+        """Tell every observer of this request."""
+        for observer in self.observers:
+            tell(observer, event)
+
+    def finish(self, now: float) -> None:
+        """Report the request, if a rule covered it; `now` is the end where no byte was sent."""
+        if self.model and self.observers:
+            ended = now if self.sent is None else self.sent
+            self.emit(
+                RequestFinished(
+                    model=self.model,
+                    variant=self.variant,
+                    status=self.status,
+                    outcome=self.outcome,
+                    seconds=ended - self.started,
+                    reason=self.reason,
+                    saved=self.saved,
+                    age=self.age,
+                )
+            )

@@ -1,0 +1,162 @@
+"""The header fields of a request, sorted by what they mean to a cache.
+
+Rule: what may carry a credential is taken for one; a field that nobody named is no part of the
+key. Names come from clients, so what is remembered of them is bounded.
+"""
+
+import enum
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from memoserve._asgi import Header, Scope
+
+__all__ = ["ALWAYS_KEYED", "CREDENTIAL_WORDS", "HeaderFilter", "RequestFields", "vary_values"]
+
+# Fields whose values are in every key, so that a Vary on them is honoured already.
+ALWAYS_KEYED = frozenset({b"host", b"accept", b"content-type", b"content-encoding"})
+
+_CREDENTIAL_FIELDS = frozenset({b"authorization", b"proxy-authorization", b"cookie"})
+CREDENTIAL_WORDS = (
+    b"auth", b"token", b"key", b"secret", b"session", b"user", b"email", b"identity", b"tenant",
+)  # fmt: skip
+_NO_CREDENTIALS = frozenset(
+    {b"user-agent", b"sec-websocket-key", b"idempotency-key", b"sec-fetch-user"}
+)
+_OVERRIDES = frozenset({b"x-http-method-override", b"x-original-url", b"x-rewrite-url"})
+_PARTIAL = frozenset({b"range", b"if-range", b"if-match", b"if-unmodified-since"})
+_CONDITIONAL = frozenset({b"if-none-match", b"if-modified-since"})
+
+_KEPT_NAMES = 512
+
+
+class _Kind(enum.Enum):
+    """What a request header field means to the cache."""
+
+    OTHER = enum.auto()
+    KEYED = enum.auto()
+    CREDENTIAL = enum.auto()
+    OVERRIDE = enum.auto()
+    PARTIAL = enum.auto()
+    CONDITIONAL = enum.auto()
+    CACHE_CONTROL = enum.auto()
+
+
+@dataclass(slots=True)
+class RequestFields:
+    """The header fields of one request that matter to the cache."""
+
+    keyed: list[Header]  # Sorted by name; lines of one name in their order.
+    credentials: list[Header]
+    cache_control: list[bytes]
+    is_json: bool = False
+    is_encoded: bool = False
+    is_overridden: bool = False
+    is_partial: bool = False
+    is_conditional: bool = False
+
+
+class HeaderFilter:
+    """Sorts request header fields by what they mean, remembering each name it has seen.
+
+    Args:
+        vary: Field names that belong to the key beside those that always do.
+        credentials: Names that carry credentials, instead of the built-in list.
+    """
+
+    def __init__(self, vary: Collection[bytes], credentials: Collection[bytes] | None) -> None:
+        self._keyed = ALWAYS_KEYED.union(vary)
+        self._credentials = credentials
+        self._kinds: dict[bytes, tuple[_Kind, bytes]] = {}
+
+    def read(self, scope: Scope) -> RequestFields:
+        """Go once over the headers of a request."""
+        fields = RequestFields([], [], [])
+        kinds = self._kinds
+        for name, value in scope["headers"]:
+            kind, lowered = kinds.get(name) or self._learn(name)
+            if kind is _Kind.OTHER:
+                continue
+            if kind is _Kind.KEYED:
+                fields.keyed.append((lowered, value))
+                if lowered == b"content-type":
+                    fields.is_json = _claims_json(value)
+                elif lowered == b"content-encoding":
+                    fields.is_encoded = value.strip().lower() not in {b"", b"identity"}
+            else:
+                _note(fields, kind, lowered, value)
+        fields.keyed.sort(key=_name_of)
+        certificate = _client_certificate(scope)
+        if certificate:
+            fields.credentials.append((b"", certificate))
+        return fields
+
+    def _learn(self, name: bytes) -> tuple[_Kind, bytes]:
+        lowered = bytes(name).lower()
+        learned = (self._kind_of(lowered), lowered)
+        if len(self._kinds) < _KEPT_NAMES:
+            self._kinds[name] = learned
+        return learned
+
+    def _kind_of(self, name: bytes) -> _Kind:
+        if name in _OVERRIDES:
+            return _Kind.OVERRIDE
+        if self._carries_credentials(name):
+            return _Kind.CREDENTIAL
+        if name in self._keyed:
+            return _Kind.KEYED
+        return _KINDS.get(name, _Kind.OTHER)
+
+    def _carries_credentials(self, name: bytes) -> bool:
+        if self._credentials is not None:
+            return name in self._credentials
+        if name in _CREDENTIAL_FIELDS:
+            return True
+        return name not in _NO_CREDENTIALS and any(word in name for word in CREDENTIAL_WORDS)
+
+
+_KINDS: Mapping[bytes, _Kind] = {
+    b"cache-control": _Kind.CACHE_CONTROL,
+    **dict.fromkeys(_PARTIAL, _Kind.PARTIAL),
+    **dict.fromkeys(_CONDITIONAL, _Kind.CONDITIONAL),
+}
+
+
+def _name_of(header: Header) -> bytes:
+    return header[0]
+
+
+def _note(fields: RequestFields, kind: _Kind, name: bytes, value: bytes) -> None:
+    match kind:
+        case _Kind.CREDENTIAL:
+            fields.credentials.append((name, value))
+        case _Kind.CACHE_CONTROL:
+            fields.cache_control.append(value)
+        case _Kind.OVERRIDE:
+            fields.is_overridden = True
+        case _Kind.PARTIAL:
+            fields.is_partial = True
+        case _:
+            fields.is_conditional = True
+
+
+def _claims_json(content_type: bytes) -> bool:
+    media_type, _, parameters = content_type.lower().partition(b";")
+    media_type = media_type.strip()
+    is_json = media_type == b"application/json" or media_type.endswith(b"+json")
+    charset = parameters.partition(b"charset=")[2].partition(b";")[0].strip(b' "')
+    return is_json and charset in {b"", b"utf-8", b"utf8", b"us-ascii"}
+
+
+def _client_certificate(scope: Scope) -> bytes:
+    """Return what the TLS extension of ASGI says of the client's certificate."""
+    extensions = scope.get("extensions")
+    if not extensions or not (tls := extensions.get("tls")):
+        return b""
+    chain = tls.get("client_cert_chain") or ()
+    return "\n".join([tls.get("client_cert_name") or "", *chain]).strip().encode()
+
+
+def vary_values(headers: Iterable[Header], names: Sequence[bytes]) -> list[list[bytes]]:
+    """Return, for each of the named fields, its name and the lines that a request has of it."""
+    pairs = [(name.lower(), value.strip()) for name, value in headers]
+    return [[name, *(value for key, value in pairs if key == name)] for name in names]

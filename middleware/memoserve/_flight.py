@@ -1,0 +1,374 @@
+"""One call of the app, and everyone who waits for its answer.
+
+Rule: the app is called once, in a task of its own, and every client, the one who asked first
+included, reads what it sends at its own pace from its first message on.
+
+- A lone client gives the app its own back-pressure: the app goes on when its message is out.
+- With several, the app runs ahead by as much as may be stored; past that nobody may join any
+  more, and what is kept is a window that moves with the slowest client. Nobody is cut off.
+- A client whose `send` raises OSError has left. When the last one has, the app's `receive` says
+  so, unless the flight is to finish; the app is never cancelled because clients left.
+- Nothing reaches anybody before the response's start has been judged: a failure may be tried
+  again by the others, and an answer for one person makes them all ask for themselves.
+"""
+
+import asyncio
+import contextlib
+import enum
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from memoserve._asgi import (
+    ASGIApp,
+    Message,
+    Receive,
+    ResponseRecorder,
+    Scope,
+    Send,
+    ends_response,
+    is_response_part,
+    own_copy,
+)
+
+__all__ = ["Budget", "Client", "Flight", "Landing", "Verdict"]
+
+
+class Verdict(enum.Enum):
+    """What is to become of a response, as decided when it starts."""
+
+    SHARED = enum.auto()
+    ALONE = enum.auto()  # For the leader only.
+    FAILED = enum.auto()  # Withheld from whoever can do better: by another try, or a stale answer.
+
+
+class Landing(enum.Enum):
+    """How a client's part in a flight ended."""
+
+    DELIVERED = enum.auto()
+    WITHHELD = enum.auto()  # It has had nothing, and must find its answer otherwise.
+    LEFT = enum.auto()  # Its connection is gone.
+
+
+class Budget:
+    """Counts the bytes that all flights and request bodies of a process hold together."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+
+    @property
+    def is_spent(self) -> bool:
+        """No more should be begun."""
+        return self.used >= self.limit
+
+
+def _anything(_: Message) -> bool:
+    return True
+
+
+@dataclass(eq=False, slots=True)
+class Client:
+    """Someone who takes part in a flight."""
+
+    receive: Receive
+    send: Send
+    is_leader: bool = False
+    has_fallback: bool = False  # It would rather send a stale answer than a failure.
+    wants: Callable[[Message], bool] = _anything  # Whether this start may be its answer.
+    position: int = 0  # Of the next message, counted from the first of the flight.
+    bytes_read: int = 0
+    has_left: bool = False
+    watcher: "asyncio.Task[None] | None" = None
+
+
+def _nobody() -> Client:
+    """Stand in for the leader of a flight that no client asked for."""
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(_: Message) -> None:
+        pass
+
+    return Client(receive, send)
+
+
+class _Signal:
+    """Wakes everyone who waits at this moment."""
+
+    def __init__(self) -> None:
+        self._waiters: set[asyncio.Future[None]] = set()
+
+    def fire(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiters.clear()
+
+    async def wait(self) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)
+        try:
+            await waiter
+        finally:
+            self._waiters.discard(waiter)
+
+
+@dataclass(eq=False, slots=True)
+class Flight:
+    """One call of the app.
+
+    Args:
+        scope: The request that the app is called with.
+        recorder: Takes in the response; its limit is the window's too.
+        budget: What all flights share.
+        judge: Decides at the response's start what is to become of it.
+        keep: Called when the response has ended properly and, to a lone client, been sent; the
+            flight can be joined until it returns.
+        attempt: 1 for the first call for a key, 2 for the one retry after a failure.
+        finish: Whether the app goes on when the last client has left.
+    """
+
+    scope: Scope
+    recorder: ResponseRecorder
+    budget: Budget
+    judge: Callable[[Message], Verdict]
+    keep: Callable[["Flight"], Awaitable[None]]
+    attempt: int = 1
+    finish: bool = False
+    keys: set[Hashable] = field(default_factory=set[Hashable])  # Under which it can be found.
+    verdict: Verdict | None = None
+    error: Exception | None = None  # What the app raised.
+    is_over: bool = False  # The app has returned or raised.
+    started: float = field(default_factory=time.perf_counter)
+    cost: float = 0.0  # Seconds that the app took so far, without those it waited for clients.
+    _messages: deque[Message] = field(default_factory=deque[Message])
+    _window: int = field(init=False)
+    _dropped: int = 0  # Messages that the window has left behind.
+    _bytes: int = 0  # Body bytes sent by the app so far.
+    _held: int = 0  # Body bytes in `_messages`.
+    _leader: Client = field(default_factory=_nobody)
+    _responded: float = 0.0
+    _start: Message = field(default_factory=dict[str, Any])
+    _is_ended: bool = False  # The response's last message has been sent.
+    _is_windowed: bool = False
+    _is_watching: bool = False
+    _waited: float = 0.0
+    _departure: OSError | None = None  # What the last client that left was told by its server.
+    _clients: set[Client] = field(default_factory=set[Client])
+    _arrived: _Signal = field(default_factory=_Signal)  # For clients: something to read.
+    _moved: _Signal = field(default_factory=_Signal)  # For the app: a client read on or left.
+
+    def __post_init__(self) -> None:
+        """Take over the recorder's limit, which the recorder may give up."""
+        self._window = self.recorder.limit
+
+    @property
+    def is_joinable(self) -> bool:
+        """Whether a new client would get everything from the first byte."""
+        return not self._is_windowed and self.verdict in {None, Verdict.SHARED}
+
+    @property
+    def age(self) -> float:
+        """Seconds since the response started."""
+        return time.perf_counter() - self._responded
+
+    # The app's side.
+
+    async def run(self, app: ASGIApp, request: Iterable[Message]) -> None:
+        """Call the app with the request's messages as they came; raises what it raises."""
+        body = iter(request)
+
+        async def receive() -> Message:
+            for message in body:
+                return message
+            await self._everyone_gone()
+            return {"type": "http.disconnect"}
+
+        try:
+            await app(self.scope, receive, self._send)
+        except Exception as error:
+            self.error = error
+            raise
+        finally:
+            self.is_over = True
+            self.verdict = self.verdict or Verdict.FAILED
+            self._note_cost()
+            self._arrived.fire()
+
+    async def _send(self, message: Message) -> None:
+        message = own_copy(message)
+        if self._is_ended:  # Too late: whoever serves the leader says what it thinks of that.
+            await self._leader.send(message)
+            return
+        self.recorder.note(message)
+        if message["type"] == "http.response.start" and self.verdict is None:
+            self._start = message
+            self._responded = time.perf_counter()
+            self.verdict = self.judge(message)
+        self._append(message)
+        self._note_cost()
+        if ends_response(message, has_trailers=self._start.get("trailers", False)):
+            self._is_ended = True
+            self._moved.fire()
+        self._arrived.fire()
+        await self._pace()
+        if self._is_ended:
+            await self.keep(self)
+        elif self._departure is not None and not self._clients and not self.finish:
+            raise self._departure
+
+    def _note_cost(self) -> None:
+        if not self._is_ended:
+            self.cost = time.perf_counter() - self.started - self._waited
+
+    async def _pace(self) -> None:
+        before = time.perf_counter()
+        while self._must_wait():
+            await self._moved.wait()
+        self._waited += time.perf_counter() - before
+
+    def _append(self, message: Message) -> None:
+        size = len(message.get("body", b""))
+        self._messages.append(message)
+        self._bytes += size
+        self._held += size
+        self.budget.used += size
+        if self.budget.used > self.budget.limit:
+            self.recorder.abandon()
+        self._is_windowed |= self.recorder.is_too_large
+        self._trim()
+
+    def _must_wait(self) -> bool:
+        """Whether the app is ahead of its clients by more than it may be."""
+        if not self._clients:
+            return False
+        slowest = min(client.bytes_read for client in self._clients)
+        if len(self._clients) == 1:
+            (client,) = self._clients
+            return client.position < self._end
+        return self._is_windowed and self._bytes - slowest > self._window
+
+    @property
+    def _end(self) -> int:
+        return self._dropped + len(self._messages)
+
+    def _trim(self) -> None:
+        """Forget what everyone has read, once nobody can come who needs it."""
+        if not self._is_windowed:
+            return
+        first = min((client.position for client in self._clients), default=self._end)
+        while self._dropped < first:
+            size = len(self._messages.popleft().get("body", b""))
+            self._held -= size
+            self.budget.used -= size
+            self._dropped += 1
+
+    def release(self) -> None:
+        """Give back the room that the messages take; nobody may join any more."""
+        self._is_windowed = True
+        self._trim()
+
+    async def _everyone_gone(self) -> None:
+        """Wait until no client needs the app's answer any more."""
+        self._is_watching = True
+        for client in self._clients:
+            self._watch(client)
+        while self._clients or (self.finish and not self._is_ended):
+            await self._moved.wait()
+
+    def _watch(self, client: Client) -> None:
+        if client.watcher is None:
+            client.watcher = asyncio.create_task(self._note_disconnect(client))
+
+    async def _note_disconnect(self, client: Client) -> None:
+        with contextlib.suppress(Exception):  # Whose `receive` is broken is not there either.
+            while (await client.receive())["type"] != "http.disconnect":
+                pass
+        client.has_left = True
+        self._leave(client)
+        self._arrived.fire()  # The client may be waiting for a message.
+
+    # The clients' side.
+
+    def join(self, client: Client) -> None:
+        """Take part from the first message on; `deliver` must follow."""
+        self._clients.add(client)
+        if client.is_leader:
+            self._leader = client
+        if self._is_watching:
+            self._watch(client)
+        self._moved.fire()
+
+    async def deliver(self, client: Client) -> Landing:
+        """Send a client its answer while it is produced.
+
+        Raises:
+            Exception: What the app raised before the response's end, to a follower that shares
+                the failure. The leader learns it from the flight's task.
+        """
+        try:
+            while (message := await self._next(client)) is not None:
+                if self._withholds_from(client):
+                    break
+                if client.is_leader or is_response_part(message):
+                    await self._send_to(client, message)
+                self._advance(client, message)
+            return self._landing_of(client)
+        finally:
+            self._leave(client)
+            if client.watcher is not None:
+                client.watcher.cancel()
+
+    async def _next(self, client: Client) -> Message | None:
+        """Return the client's next message; None if there is none left for it.
+
+        What comes before the response's start, such as early hints, is for the leader alone.
+        """
+        while client.position >= self._end or not (self.verdict or client.is_leader):
+            if self._is_ended or self.is_over or client.has_left:
+                return None
+            await self._arrived.wait()
+        return None if client.has_left else self._messages[client.position - self._dropped]
+
+    def _withholds_from(self, client: Client) -> bool:
+        match self.verdict:
+            case Verdict.FAILED:
+                return client.has_fallback or (self.attempt == 1 and not client.is_leader)
+            case Verdict.ALONE:
+                return not client.is_leader
+            case _:
+                return not client.is_leader and not client.wants(self._start)
+
+    async def _send_to(self, client: Client, message: Message) -> None:
+        try:
+            await client.send(own_copy(message))
+        except OSError as error:
+            client.has_left = True
+            self._departure = error
+
+    def _advance(self, client: Client, message: Message) -> None:
+        client.bytes_read += len(message.get("body", b""))
+        client.position += 1
+        self._trim()
+        self._moved.fire()
+
+    def _landing_of(self, client: Client) -> Landing:
+        """Say how it ended for a client that reads no further."""
+        if client.has_left:
+            return Landing.LEFT
+        if self._withholds_from(client):
+            return Landing.WITHHELD
+        if self._is_ended or client.is_leader:
+            return Landing.DELIVERED
+        if self.error is not None:
+            raise self.error
+        return Landing.DELIVERED
+
+    def _leave(self, client: Client) -> None:
+        self._clients.discard(client)
+        self._trim()
+        self._moved.fire()

@@ -1,0 +1,274 @@
+"""Which requests are covered, and how each of them is to be treated.
+
+Rule: the first rule that matches path and method decides; a wrong rule fails when it is made,
+with the value that is wrong, never when a request meets it.
+"""
+
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from memoserve._asgi import Header, Scope
+from memoserve._keys import Edits, TextStep, is_json_pointer
+
+if TYPE_CHECKING:
+    import re
+
+__all__ = ["Coverage", "Rule", "RuleBook", "StoredResponse", "route_path"]
+
+_METHODS = frozenset({"GET", "HEAD", "QUERY", "POST"})
+_TEXT_STEPS = frozenset({"nfc", "strip", "collapse", "casefold"})
+_PRIVATE = frozenset({"bypass", "partition", "share"})
+
+# RFC 9110 §15.1: the final statuses that a cache may reuse, less 206, which needs Range.
+_STORABLE_STATUSES = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501})
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResponse:
+    """An answer as it is stored: what `admit` and `tags` decide upon."""
+
+    status: int
+    headers: tuple[Header, ...]  # Pairs in order, names in lower case: a field may occur twice.
+    chunks: tuple[bytes, ...]  # The body as the sequence of pieces that the app sent.
+    cost: float  # Seconds that the app took to its last byte.
+    age: float = 0.0  # Seconds since it was stored.
+
+    @property
+    def body(self) -> bytes:
+        """The whole body."""
+        return b"".join(self.chunks)
+
+    def json(self) -> Any:
+        """Parse the body.
+
+        Raises:
+            ValueError: It is no JSON.
+        """
+        return msgspec.json.decode(self.body)
+
+
+Names = Collection[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    r"""How requests of one route are cached.
+
+    Args:
+        path: A Starlette path pattern, matched after `root_path`: `/v1/models/{model}/infer`.
+        methods: Any of GET, HEAD, QUERY and POST.
+        statuses: What may be stored; any but 200 only where the response grants freshness.
+        ttl: Freshness lifetime in seconds; a shorter one granted by the response wins. `None`:
+            only what the response grants.
+        stale_while_revalidate: Seconds past the ttl in which a stale answer is sent at once
+            while one request refreshes it behind (RFC 5861 §3).
+        stale_if_error: Seconds past the ttl in which a stale answer replaces a failure of the
+            app (RFC 5861 §4).
+        jitter: Fraction of the ttl, below 1, by which expiry is shortened at random.
+        model: The label in metrics; the pattern where it is empty. With a `{model}` in the
+            path and no label given, the parameter's value if `models` lists it, else `other`.
+        models: The values of the path's `{model}` that may become labels.
+        epoch: The deployed model's version, part of the key; or `callable(scope) -> str`.
+        ignore: JSON pointers (RFC 6901) left out of the key.
+        defaults: JSON pointer to value: an absent member and its default share a key.
+        text: JSON pointer to the steps that normalize a string for the key:
+            `"nfc"`, `"strip"`, `"collapse"` (white space), `"casefold"`.
+        vary: Request header fields that belong to the key; `Accept` always does.
+        private: Requests with credentials: `"bypass"`; `"partition"`, one cache for each
+            credential; or `"share"`, as if there were none.
+        when: `callable(parsed body) -> bool`: False bypasses.
+        admit: `callable(StoredResponse) -> bool | float`: False or 0 refuses to store, a
+            number of seconds replaces the ttl. It cannot override a `no-store`.
+        min_cost: Store only what took the app at least this many seconds.
+        tags: Names for purging, or `callable(parsed body, StoredResponse) -> names`.
+        ends_with: Bytes that a complete body must end with: `b"data: [DONE]\n\n"`.
+        max_request_bytes: A larger request body streams to the app, and nothing is cached.
+        max_response_bytes: A larger response streams to the client, and is not stored.
+        coalesce: Concurrent identical requests share one call of the app: `True` everywhere,
+            `"process"` within a process, `False` nowhere.
+        finish: Let the app finish, and store, when the last client has left.
+
+    Raises:
+        ValueError: An argument is none of these.
+    """
+
+    path: str = field(kw_only=False)
+    methods: Collection[str] = frozenset({"POST"})
+    statuses: Collection[int] = frozenset({200})
+    ttl: float | None = 300.0
+    stale_while_revalidate: float = 0.0
+    stale_if_error: float = 0.0
+    jitter: float = 0.0
+    model: str = ""
+    models: Collection[str] = ()
+    epoch: str | Callable[[Scope], str] = ""
+    ignore: Sequence[str] = ()
+    defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    text: Mapping[str, Sequence[TextStep]] = field(default_factory=dict[str, Sequence[TextStep]])
+    vary: Collection[str] = ()
+    private: Literal["bypass", "partition", "share"] = "bypass"
+    when: Callable[[Any], object] | None = None
+    admit: Callable[[StoredResponse], bool | float] | None = None
+    min_cost: float = 0.0
+    tags: Names | Callable[[Any, StoredResponse], Names] = ()
+    ends_with: bytes | None = None
+    max_request_bytes: int = 1_048_576
+    max_response_bytes: int = 8_388_608
+    coalesce: bool | Literal["process"] = True
+    finish: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what no request could be treated by."""
+        _check_path(self)
+        _check_closed_sets(self)
+        _check_numbers(self)
+        _check_body_options(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """The rule that a request falls under, and what follows from the rule alone."""
+
+    rule: Rule
+    model: str
+    digest: bytes  # Of everything in the rule that shapes a key.
+    edits: Edits
+    vary: frozenset[bytes]
+
+
+class RuleBook:
+    """All rules of one cache."""
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self.rules = tuple(rules)
+        if not self.rules:
+            raise ValueError("rules must not be empty")
+        self._matchers = tuple(_Matcher(rule) for rule in self.rules)
+
+    def find(self, method: str, path: str) -> Coverage | None:
+        """Return what the first rule for this method and path says."""
+        for matcher in self._matchers:
+            coverage = matcher.match(method, path)
+            if coverage is not None:
+                return coverage
+        return None
+
+
+def route_path(scope: Scope) -> str:
+    """Return the path that rules are matched against: what follows `root_path`."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    if root and path.startswith(root) and path[len(root) : len(root) + 1] in {"", "/"}:
+        return path[len(root) :] or "/"
+    return path
+
+
+class _Matcher:
+    """One rule; a plain path needs neither a regular expression nor Starlette."""
+
+    def __init__(self, rule: Rule) -> None:
+        self._methods = frozenset(rule.methods)
+        self._exact = rule.path
+        self._regex = _compile(rule.path) if "{" in rule.path else None
+        self._coverage = _coverage(rule, rule.model or rule.path)
+        self._by_model: dict[str, Coverage] | None = None
+        if not rule.model and self._regex and "model" in self._regex.groupindex:
+            self._by_model = {label: _coverage(rule, label) for label in rule.models}
+            self._coverage = _coverage(rule, "other")
+
+    def match(self, method: str, path: str) -> Coverage | None:
+        if method not in self._methods:
+            return None
+        if self._regex is None:
+            return self._coverage if path == self._exact else None
+        found = self._regex.match(path)
+        if found is None:
+            return None
+        if self._by_model is None:
+            return self._coverage
+        return self._by_model.get(found["model"], self._coverage)
+
+
+def _compile(pattern: str) -> "re.Pattern[str]":
+    # Starlette takes longer to import than all of memoserve, and plain paths do not need it.
+    from starlette.routing import compile_path  # noqa: PLC0415  (for the reason above)
+
+    return compile_path(pattern)[0]
+
+
+def _coverage(rule: Rule, model: str) -> Coverage:
+    edits = Edits(tuple(rule.ignore), dict(rule.defaults), dict(rule.text))
+    vary = frozenset(name.lower().encode("latin-1") for name in rule.vary)
+    return Coverage(rule, model, _digest(rule), edits, vary)
+
+
+def _digest(rule: Rule) -> bytes:
+    shape = [
+        rule.path,
+        sorted(rule.methods),
+        list(rule.ignore),  # Order matters to edits of one place, so it matters here.
+        list(rule.defaults.items()),
+        list(rule.text.items()),
+        sorted(name.lower() for name in rule.vary),
+        rule.private,
+    ]
+    return hashlib.blake2b(msgspec.json.encode(shape), digest_size=16).digest()
+
+
+def _check_path(rule: Rule) -> None:
+    if not rule.path.startswith("/"):
+        raise ValueError(f"path must start with a slash, not be {rule.path!r}")
+    if "{" in rule.path:
+        try:
+            _compile(rule.path)
+        except (AssertionError, ValueError) as error:  # Starlette asserts that a convertor exists.
+            raise ValueError(f"path {rule.path!r} is no Starlette pattern: {error}") from error
+    if rule.models and "{model" not in rule.path:
+        raise ValueError(f"models needs a {{model}} in the path, not {rule.path!r}")
+
+
+def _check_closed_sets(rule: Rule) -> None:
+    _check_subset("methods", rule.methods, _METHODS)
+    _check_subset("statuses", rule.statuses, _STORABLE_STATUSES)
+    _check_subset("private", [rule.private], _PRIVATE)
+    _check_subset("coalesce", [rule.coalesce], {True, False, "process"})
+    for steps in rule.text.values():
+        _check_subset("text", steps, _TEXT_STEPS)
+
+
+def _check_subset(name: str, values: Collection[Any], allowed: Collection[Any]) -> None:
+    if isinstance(values, str | bytes) or not values or any(v not in allowed for v in values):
+        listed = ", ".join(sorted(map(repr, allowed)))
+        raise ValueError(f"{name} must be some of {listed}, not {values!r}")
+
+
+def _check_numbers(rule: Rule) -> None:
+    if rule.ttl is not None and not rule.ttl > 0:
+        raise ValueError(f"ttl must be positive or None, not {rule.ttl!r}")
+    if not 0 <= rule.jitter < 1:
+        raise ValueError(f"jitter must be at least 0 and below 1, not {rule.jitter!r}")
+    for name in ("stale_while_revalidate", "stale_if_error", "min_cost"):
+        if not getattr(rule, name) >= 0:
+            raise ValueError(f"{name} must not be negative, as {getattr(rule, name)!r} is")
+    for name in ("max_request_bytes", "max_response_bytes"):
+        if not getattr(rule, name) > 0:
+            raise ValueError(f"{name} must be positive, not {getattr(rule, name)!r}")
+
+
+def _check_body_options(rule: Rule) -> None:
+    for name in ("ignore", "vary", "models", "tags"):
+        if isinstance(getattr(rule, name), str | bytes):
+            raise ValueError(
+                f"{name} must be several names, not the string {getattr(rule, name)!r}"
+            )
+    for pointer in (*rule.ignore, *rule.defaults, *rule.text):
+        if not is_json_pointer(pointer):
+            raise ValueError(f"{pointer!r} is no JSON pointer to a part of the body")
+    try:
+        msgspec.json.encode(list(rule.defaults.values()))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"defaults must be JSON values: {rule.defaults!r}") from error

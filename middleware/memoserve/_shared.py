@@ -1,0 +1,250 @@
+"""What the requests of one cache share: options, the store, flights, small memories, tasks.
+
+Rule: everything here is bounded, and nothing belongs to an event loop but flights and tasks.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Coroutine, Hashable, Iterable
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+from memoserve._asgi import ASGIApp
+from memoserve._events import Event, Observer, StoreCalled, StoreOpened, tell
+from memoserve._fields import HeaderFilter
+from memoserve._flight import Budget, Flight
+from memoserve._rules import Coverage, Rule
+from memoserve._tags import KeyReader, implicit_tags
+from memoserve.stores import Store, open_store
+from memoserve.stores.guarded import GuardedStore, Operation
+from memoserve.stores.memory import MemoryStore
+
+__all__ = ["Options", "Recent", "Shared"]
+
+_logger = logging.getLogger("memoserve")
+
+_DRAIN_SECONDS = 5.0
+_MEMORY_SIZE = 10_000  # Keys of which something is remembered; a few megabytes at the most.
+_HIT_FOR_MISS_SECONDS = 60.0  # Varnish takes 120; a deploy that mends it should show sooner.
+
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The options of `CacheMiddleware`, checked."""
+
+    namespace: str
+    client_control: Literal["ignore", "obey"]
+    credentials: Collection[str] | None
+    secret: bytes | None
+    cache_status: bool
+    max_canonical_bytes: int
+    flight_max_bytes: int
+    store_deadline: float
+    clock: Callable[[], float]
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        if not self.namespace:
+            raise ValueError("namespace must not be empty")
+        if self.client_control not in {"ignore", "obey"}:
+            raise ValueError(
+                f"client_control must be 'ignore' or 'obey', not {self.client_control!r}"
+            )
+        if isinstance(self.credentials, str):
+            raise ValueError(f"credentials must be several names, not {self.credentials!r}")
+        if self.secret is not None and len(self.secret) < 16:
+            raise ValueError("secret must have at least 16 bytes")
+        for name in ("max_canonical_bytes", "flight_max_bytes", "store_deadline"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, not {getattr(self, name)!r}")
+
+
+class Recent(Generic[_Value]):
+    """Remembers something of the keys that were named last."""
+
+    def __init__(self, size: int = _MEMORY_SIZE) -> None:
+        self._size = size
+        self._values: OrderedDict[str, _Value] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Count the keys."""
+        return len(self._values)
+
+    def get(self, key: str) -> _Value | None:
+        """Return what is remembered of a key, or None."""
+        return self._values.get(key)
+
+    def put(self, key: str, value: _Value) -> None:
+        """Remember, and forget the oldest where there are too many."""
+        self._values[key] = value
+        self._values.move_to_end(key)
+        while len(self._values) > self._size:
+            self._values.popitem(last=False)
+
+    def forget(self, key: str) -> None:
+        """Remember nothing of a key."""
+        self._values.pop(key, None)
+
+
+class Shared:
+    """Everything that outlives a request."""
+
+    def __init__(
+        self, app: ASGIApp, options: Options, rules: Iterable[Rule], store: str | Store
+    ) -> None:
+        self.app = app
+        self.options = options
+        self.budget = Budget(options.flight_max_bytes)
+        self.flights: dict[Hashable, Flight] = {}
+        self.refreshes = 0  # Stale answers that are being replaced at this moment.
+        self.vary = Recent[tuple[bytes, ...]]()  # Primary key -> request fields that matter.
+        self._alone = Recent[float]()  # Key -> until when its answers are taken for unshareable.
+        self._logged = Recent[str]()
+        self._filters: dict[bytes, HeaderFilter] = {}
+        self._tags: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._observers: set[Observer] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._source = store
+        self._open()
+        self.secret = self._secret_for(rules)
+
+    # The store.
+
+    def _open(self) -> None:
+        store = open_store(self._source) if isinstance(self._source, str) else self._source
+        self._store: Store | None = store
+        self._writer = GuardedStore(store, self.options.store_deadline, self._report)
+        # What is in memory answers at once and does not fail: a guard would only cost.
+        self._reader: KeyReader = store if isinstance(store, MemoryStore) else self._writer
+
+    @property
+    def store(self) -> KeyReader:
+        """For lookups; a store that was closed is opened again."""
+        if self._store is None:
+            self._open()
+        return self._reader
+
+    @property
+    def writer(self) -> GuardedStore:
+        """For everything else."""
+        if self._store is None:
+            self._open()
+        return self._writer
+
+    def _report(self, operation: Operation, seconds: float, error: str) -> None:
+        self.notify(StoreCalled(operation, seconds, error))
+
+    def _secret_for(self, rules: Iterable[Rule]) -> bytes:
+        """Return what keys the partitions; only a store in memory can do with a random one."""
+        is_needed = any(rule.private == "partition" for rule in rules)
+        if self.options.secret is not None:
+            return self.options.secret
+        if is_needed and not isinstance(self._store, MemoryStore):
+            raise ValueError("private='partition' in a store that is shared needs a secret")
+        return secrets.token_bytes(32)
+
+    # Flights.
+
+    def register(self, key: Hashable, flight: Flight) -> None:
+        """Let a flight be found under a key, too."""
+        self.flights[key] = flight
+        flight.keys.add(key)
+
+    def unregister(self, flight: Flight) -> None:
+        """Let nobody join a flight any more, and give back its room as it is read."""
+        for key in flight.keys:
+            if self.flights.get(key) is flight:
+                del self.flights[key]
+        flight.keys.clear()
+        flight.release()
+
+    # Small memories.
+
+    def filter_for(self, coverage: Coverage) -> HeaderFilter:
+        """Return what sorts the header fields of requests under one rule."""
+        found = self._filters.get(coverage.digest)
+        if found is None:
+            listed = self.options.credentials
+            names = None if listed is None else {name.lower().encode() for name in listed}
+            found = self._filters[coverage.digest] = HeaderFilter(coverage.vary, names)
+        return found
+
+    def tags_of(self, coverage: Coverage) -> tuple[str, ...]:
+        """Return the keys of the tags that all answers under one rule and model have."""
+        name = (coverage.rule.path, coverage.model)
+        found = self._tags.get(name)
+        if found is None:
+            found = self._tags[name] = implicit_tags(self.options.namespace, *name)
+        return found
+
+    def note_alone(self, key: str) -> None:
+        """Let who asks for this key ask the app without waiting for others (hit-for-miss)."""
+        self._alone.put(key, self.options.clock() + _HIT_FOR_MISS_SECONDS)
+
+    def note_shared(self, key: str) -> None:
+        """Take a key's answers for shareable again."""
+        self._alone.forget(key)
+
+    def is_alone(self, key: str) -> bool:
+        """Tell whether a key's answers were for one client each, not long ago."""
+        until = self._alone.get(key)
+        return until is not None and until > self.options.clock()
+
+    def log_once(self, what: str, error: Exception) -> None:
+        """Log a failure that may come with every request, the first time that it does."""
+        name = f"{what}: {type(error).__name__}"
+        if self._logged.get(name) is None:
+            self._logged.put(name, name)
+            _logger.warning("%s; this is logged once", name, exc_info=error)
+
+    # Observers.
+
+    def introduce(self, observers: Iterable[Observer]) -> None:
+        """Make sure that these know of the store, and hear of what belongs to no request."""
+        for observer in observers:
+            if observer not in self._observers:
+                self._observers.add(observer)
+                if self._store is not None:
+                    tell(observer, StoreOpened(self._store))
+
+    def notify(self, event: Event) -> None:
+        """Tell everyone who was ever introduced."""
+        for observer in self._observers:
+            tell(observer, event)
+
+    # Tasks.
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """Run something beside the request; it is kept until it ends, and drained at the end."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._forget_task)
+        return task
+
+    def _forget_task(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # Whoever waits for it has it raised; else nobody is there to care.
+
+    def note_refreshed(self, task: "asyncio.Task[None]") -> None:
+        """Count a refresh as done, and log why it failed if it did."""
+        self.refreshes -= 1
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _logger.warning("a stale answer could not be refreshed", exc_info=error)
+
+    async def aclose(self) -> None:
+        """Let tasks end, for 5 seconds, then cancel them; close a store that was opened here."""
+        loop = asyncio.get_running_loop()
+        tasks = {task for task in self._tasks if task.get_loop() is loop}
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=_DRAIN_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        if isinstance(self._source, str) and self._store is not None:
+            store, self._store = self._store, None
+            await store.aclose()

@@ -1,0 +1,123 @@
+"""Tags and purging, by generation tokens.
+
+Rule: a purge replaces a tag's random token, and an entry is a miss unless it carries the present
+token of each of its tags, as read when its fill began. So a purge lists nothing, needs no index
+that could grow or be evicted, and beats a fill that is under way; a token that is lost turns
+hits into misses, never a purge into nothing.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Collection, Iterable, Sequence
+from typing import Protocol
+
+from memoserve.stores import Store
+
+__all__ = [
+    "KeyReader",
+    "Purger",
+    "TokenStore",
+    "Tokens",
+    "implicit_tags",
+    "purge_mark",
+    "read_tokens",
+    "tag_key",
+]
+
+Tokens = tuple[tuple[str, bytes], ...]  # A tag's key in the store, and its token.
+
+_TOKEN_TTL = 90 * 86_400.0  # Seconds; no answer outlives it, so a month or two would do.
+
+
+class KeyReader(Protocol):
+    """Looks up many keys in one go."""
+
+    async def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
+        """Return the tokens, None for those that are not there."""
+        ...
+
+
+class TokenStore(KeyReader, Protocol):
+    """What of a store is needed to read tokens, and to make them."""
+
+    async def set(self, key: str, value: bytes, ttl: float, /) -> object:
+        """Keep a token."""
+
+
+class Purger:
+    """Makes stored answers unusable.
+
+    Args:
+        store: The store that the cache uses: for a store in memory the same object.
+        namespace: That of the cache.
+    """
+
+    def __init__(self, store: Store, namespace: str = "memoserve") -> None:
+        self._store = store
+        self._namespace = namespace
+
+    async def purge(
+        self,
+        *,
+        tags: Iterable[str] = (),
+        rule: str | None = None,
+        model: str | None = None,
+        everything: bool = False,
+    ) -> None:
+        """Purge what carries any of the tags, what a rule (its path) or a model stored, or all.
+
+        Answers that are being made at this moment are purged too.
+
+        Raises:
+            ValueError: Nothing was named.
+            Exception: Whatever the store raises; then not all of it may be purged.
+        """
+        keys = [tag_key(self._namespace, "tag", tag) for tag in tags]
+        if rule is not None:
+            keys.append(tag_key(self._namespace, "rule", rule))
+        if model is not None:
+            keys.append(tag_key(self._namespace, "model", model))
+        if everything:
+            keys.append(tag_key(self._namespace, "everything"))
+        if not keys:
+            raise ValueError("purge needs tags, a rule, a model, or everything=True")
+        for key in (*keys, purge_mark(self._namespace)):
+            await self._store.set(key, secrets.token_bytes(16), _TOKEN_TTL)
+
+
+def tag_key(namespace: str, kind: str, name: str = "") -> str:
+    """Return the key of a tag's token; the name itself is not in it."""
+    digest = hashlib.blake2b(f"{kind}:{name}".encode(), digest_size=16).hexdigest()
+    return f"{namespace}:tag:{digest}"
+
+
+def implicit_tags(namespace: str, rule: str, model: str) -> tuple[str, ...]:
+    """Return the keys of the tags that every entry has."""
+    return (
+        tag_key(namespace, "everything"),
+        tag_key(namespace, "rule", rule),
+        tag_key(namespace, "model", model),
+    )
+
+
+def purge_mark(namespace: str) -> str:
+    """Return the key of a token that every purge replaces.
+
+    Tags that are computed from the answer are not known when its fill begins; if this token has
+    changed by the end, one of them may have been purged in between.
+    """
+    return tag_key(namespace, "any-purge")
+
+
+async def read_tokens(store: TokenStore, keys: Collection[str]) -> Tokens:
+    """Return the present tokens of tags, making those that are not there."""
+    ordered = tuple(dict.fromkeys(keys))
+    found = await store.get_many(ordered) if ordered else []
+    tokens: list[tuple[str, bytes]] = []
+    for key, token in zip(ordered, found, strict=True):
+        if token is None:
+            # Two who make it at once leave one of them with an entry that misses: no harm.
+            token = secrets.token_bytes(16)
+            await store.set(key, token, _TOKEN_TTL)
+        tokens.append((key, token))
+    return tuple(tokens)

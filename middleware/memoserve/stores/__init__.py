@@ -1,0 +1,67 @@
+"""Where answers are kept: bytes under a key, for a while.
+
+Rule: a store knows nothing of HTTP, and whatever it cannot do it says with an exception; that a
+failing store is a miss is the cache's decision, made in `guarded`.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+from urllib.parse import parse_qsl, urlsplit
+
+from memoserve.stores.memory import MemoryStore
+
+__all__ = ["BatchStore", "Store", "open_store"]
+
+_UNITS = {"kb": 1024, "mb": 1024**2, "gb": 1024**3}
+
+
+@runtime_checkable
+class Store(Protocol):
+    """Keeps bytes under a key until their time is up, or until room is needed."""
+
+    async def get(self, key: str, /) -> bytes | None:
+        """Return what `set` kept under this key, or None."""
+
+    async def set(self, key: str, value: bytes, ttl: float, /) -> None:
+        """Keep the value for `ttl` seconds, more than zero, replacing what was there."""
+
+    async def delete(self, key: str, /) -> None:
+        """Forget the key; a key that is not there is no error."""
+
+    async def aclose(self) -> None:
+        """Give back what the store holds; no other call follows."""
+
+
+@runtime_checkable
+class BatchStore(Store, Protocol):
+    """A store that looks up many keys in one go."""
+
+    async def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
+        """Return what is kept under each of the keys, in their order."""
+        ...
+
+
+def open_store(url: str) -> Store:
+    """Make the store that a URL names: `memory://`, `memory://?max_bytes=256mb`.
+
+    Raises:
+        ValueError: The URL names no store that there is, or an option that it does not have.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "memory" or parts.netloc or parts.path:
+        raise ValueError(f"store must be a URL like memory://?max_bytes=256mb, not {url!r}")
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    limit = options.pop("max_bytes", "256mb")
+    if options:
+        raise ValueError(f"memory:// has the option max_bytes, but not {', '.join(options)}")
+    return MemoryStore(_bytes_of(limit))
+
+
+def _bytes_of(text: str) -> int:
+    """Read `1048576`, `512kb`, `256mb` or `2gb`."""
+    number, unit = text[:-2], text[-2:].lower()
+    if unit not in _UNITS:
+        number, unit = text, ""
+    if not number.isdecimal():
+        raise ValueError(f"max_bytes must be a number of bytes, kb, mb or gb, not {text!r}")
+    return int(number) * _UNITS.get(unit, 1)

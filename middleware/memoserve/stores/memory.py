@@ -1,0 +1,179 @@
+"""A store in the memory of one process.
+
+Rule: it never holds more than `max_bytes`, what is older than its ttl is freed without being
+asked for, and every operation takes constant time, evictions and expiries included (amortized).
+Least recently used goes first. It may be shared by event loops in several threads.
+"""
+
+import asyncio
+import heapq
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from memoserve._errors import StoreError
+
+__all__ = ["MemoryStore", "StoreUsage"]
+
+# What CPython spends on an entry beside its key's and its value's own bytes: the objects' heads,
+# the slot and the node of the ordered dict, the pair, the float and the reference in a bucket.
+_OVERHEAD = 400
+
+_SWEEP_INTERVAL = 1.0  # Seconds; also the width of a bucket, so nothing outlives its ttl by 2 s.
+
+
+@dataclass(frozen=True, slots=True)
+class StoreUsage:
+    """How full a store is; `bytes` counts keys, values and the overhead of keeping them."""
+
+    name: str
+    bytes: int
+    limit: int
+    entries: int
+    evictions: int
+
+
+class MemoryStore:
+    """Keep at most `max_bytes` of entries in this process, the recently used ones.
+
+    Args:
+        max_bytes: The limit for keys, values and what keeping them costs; above zero.
+        clock: Seconds that only grow.
+
+    Raises:
+        ValueError: `max_bytes` is not positive.
+    """
+
+    def __init__(
+        self, max_bytes: int = 268_435_456, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        if max_bytes <= 0:
+            raise ValueError(f"max_bytes must be positive, not {max_bytes!r}")
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._entries: OrderedDict[str, tuple[bytes, float]] = OrderedDict()  # Oldest use first.
+        self._bytes = 0
+        self._evictions = 0
+        self._buckets: dict[int, list[str]] = {}  # Second of expiry -> keys that may expire then.
+        self._due: list[int] = []  # A heap of the buckets' seconds.
+        self._references = 0  # Keys in all buckets, those of replaced entries included.
+        self._sweeper: tuple[asyncio.AbstractEventLoop, asyncio.TimerHandle] | None = None
+        self._lock = threading.Lock()
+
+    async def get(self, key: str, /) -> bytes | None:
+        """Return what is kept under this key and has not expired, or None."""
+        with self._lock:
+            return self._get(key, self._clock())
+
+    async def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
+        """Return what is kept under each key, in their order."""
+        now = self._clock()
+        with self._lock:
+            return [self._get(key, now) for key in keys]
+
+    async def set(self, key: str, value: bytes, ttl: float, /) -> None:
+        """Keep the value for `ttl` seconds, evicting what was used least recently.
+
+        Raises:
+            StoreError: The value alone is larger than the store.
+        """
+        size = _size(key, value)
+        expires = self._clock() + ttl
+        with self._lock:
+            self._discard(key)
+            if size > self._max_bytes:
+                raise StoreError(f"{size} bytes are more than the store's {self._max_bytes}")
+            while self._bytes + size > self._max_bytes:
+                self._discard(next(iter(self._entries)))
+                self._evictions += 1
+            self._entries[key] = (value, expires)
+            self._bytes += size
+            self._remember_expiry(key, expires)
+            self._wake_sweeper()
+
+    async def delete(self, key: str, /) -> None:
+        """Forget the key, if it is there."""
+        with self._lock:
+            self._discard(key)
+
+    async def aclose(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._entries.clear()
+            self._buckets.clear()
+            self._due.clear()
+            self._bytes = self._references = 0
+            if self._sweeper is not None:
+                self._sweeper[1].cancel()
+                self._sweeper = None
+
+    def usage(self) -> StoreUsage:
+        """Say how full the store is."""
+        return StoreUsage(
+            "memory", self._bytes, self._max_bytes, len(self._entries), self._evictions
+        )
+
+    def sweep(self) -> None:
+        """Free what has expired; the store calls this itself once a second while it holds any."""
+        with self._lock:
+            now = self._clock()
+            while self._due and (self._due[0] + 1) * _SWEEP_INTERVAL <= now:
+                for key in self._take_bucket(heapq.heappop(self._due)):
+                    entry = self._entries.get(key)
+                    if entry is not None and entry[1] <= now:
+                        self._discard(key)
+
+    def _get(self, key: str, now: float) -> bytes | None:
+        entry = self._entries.get(key)
+        if entry is None or entry[1] <= now:
+            return None
+        self._entries.move_to_end(key)
+        return entry[0]
+
+    def _discard(self, key: str) -> None:
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self._bytes -= _size(key, entry[0])
+
+    def _remember_expiry(self, key: str, expires: float) -> None:
+        if self._references > 2 * len(self._entries) + 1024:
+            self._rebuild_buckets()
+        second = int(min(expires / _SWEEP_INTERVAL, 2**62))
+        bucket = self._buckets.get(second)
+        if bucket is None:
+            bucket = self._buckets[second] = []
+            heapq.heappush(self._due, second)
+        bucket.append(key)
+        self._references += 1
+
+    def _rebuild_buckets(self) -> None:
+        """Drop the references that replaced and evicted entries left behind."""
+        self._buckets.clear()
+        self._due.clear()
+        self._references = 0
+        for key, (_, expires) in self._entries.items():
+            self._remember_expiry(key, expires)
+
+    def _take_bucket(self, second: int) -> list[str]:
+        keys = self._buckets.pop(second)
+        self._references -= len(keys)
+        return keys
+
+    def _wake_sweeper(self) -> None:
+        """Have the running loop sweep; one that is closed with its timer pending is replaced."""
+        if self._sweeper is None or self._sweeper[0].is_closed():
+            loop = asyncio.get_running_loop()
+            self._sweeper = (loop, loop.call_later(_SWEEP_INTERVAL, self._sweep_and_rearm))
+
+    def _sweep_and_rearm(self) -> None:
+        self._sweeper = None
+        self.sweep()
+        with self._lock:
+            if self._entries:
+                self._wake_sweeper()
+
+
+def _size(key: str, value: bytes) -> int:
+    return len(key) + len(value) + _OVERHEAD
