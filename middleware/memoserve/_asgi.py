@@ -6,8 +6,9 @@ Specification: ASGI 3.0, HTTP and WebSocket protocol 2.5.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 __all__ = [
     "ASGIApp",
@@ -45,8 +46,7 @@ _RESPONSE_PARTS = frozenset(
 )
 
 
-@dataclass(slots=True)
-class RequestBody:
+class RequestBody(msgspec.Struct):
     """What was read of a request's body, and the messages it came in."""
 
     messages: list[Message]
@@ -138,15 +138,14 @@ async def respond(send: Send, status: int, headers: list[Header], chunks: Iterab
     await send({"type": "http.response.body", "body": waiting, "more_body": False})
 
 
-@dataclass(slots=True)
-class ResponseRecorder:
+class ResponseRecorder(msgspec.Struct):
     """Follows what an app sends, and keeps as much of it as may be stored."""
 
     limit: int  # Bytes of body beyond which nothing is kept.
     is_head: bool = False
     status: int = 0  # Until the response has started.
     headers: tuple[Header, ...] = ()
-    chunks: list[bytes] = field(default_factory=list[bytes])
+    chunks: list[bytes] = msgspec.field(default_factory=list[bytes])
     size: int = 0
     is_ended: bool = False
     is_plain: bool = True  # Only a start and bodies: what can be replayed on any server.

@@ -113,7 +113,8 @@ class CacheMiddleware:
             record = RequestRecord(time.perf_counter(), self._observers)
             scope = {**scope, "memoserve": record}
         elif self._observers:
-            record.observers += self._observers
+            known = record.observers
+            record.observers += tuple(o for o in self._observers if o not in known)
         try:
             await Exchange(self._shared, coverage, scope, receive, send, record=record).run()
         except asyncio.CancelledError:

@@ -5,8 +5,9 @@ credential. What an observer does with an event can slow a request down but not 
 """
 
 import logging
-from dataclasses import dataclass
 from typing import Literal, Protocol
+
+import msgspec
 
 from memoserve.stores import Store
 
@@ -37,15 +38,13 @@ Outcome = Literal["ok", "error", "cancelled"]
 WriteResult = Literal["stored", "too_large", "uncacheable", "refused", "error"]
 
 
-@dataclass(frozen=True, slots=True)
-class RequestStarted:
+class RequestStarted(msgspec.Struct, frozen=True, gc=False):
     """A rule covers this request; one `RequestFinished` follows, whatever happens."""
 
     model: str
 
 
-@dataclass(frozen=True, slots=True)
-class RequestFinished:
+class RequestFinished(msgspec.Struct, frozen=True, gc=False):
     """A covered request has had its last byte, or has failed."""
 
     model: str
@@ -58,8 +57,7 @@ class RequestFinished:
     age: float | None  # Seconds since the reused answer was stored; None if none was.
 
 
-@dataclass(frozen=True, slots=True)
-class ModelCalled:
+class ModelCalled(msgspec.Struct, frozen=True, gc=False):
     """The app answered on behalf of a covered request that was no bypass."""
 
     model: str
@@ -67,16 +65,14 @@ class ModelCalled:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class StoreWritten:
+class StoreWritten(msgspec.Struct, frozen=True, gc=False):
     """The decision on storing one answer, and what became of it."""
 
     model: str
     result: WriteResult
 
 
-@dataclass(frozen=True, slots=True)
-class StoreCalled:
+class StoreCalled(msgspec.Struct, frozen=True, gc=False):
     """One call of a store that does IO; a store in memory is not timed."""
 
     operation: Literal["get", "set", "delete"]
@@ -84,36 +80,31 @@ class StoreCalled:
     error: str  # The exception's class name; empty for success.
 
 
-@dataclass(frozen=True, slots=True)
-class StoreOpened:
+class StoreOpened(msgspec.Struct, frozen=True):
     """A cache starts to use a store, whose usage can be read from now on."""
 
     store: Store
 
 
-@dataclass(frozen=True, slots=True)
-class FollowerJoined:
+class FollowerJoined(msgspec.Struct, frozen=True, gc=False):
     """A request began to wait for another request's answer."""
 
     model: str
 
 
-@dataclass(frozen=True, slots=True)
-class FollowerLeft:
+class FollowerLeft(msgspec.Struct, frozen=True, gc=False):
     """A request that waited for another's answer has it, or has given up."""
 
     model: str
 
 
-@dataclass(frozen=True, slots=True)
-class KeyCollided:
+class KeyCollided(msgspec.Struct, frozen=True, gc=False):
     """The store held an entry under this key whose verifier is another's (RFC 1321 is broken)."""
 
     model: str
 
 
-@dataclass(frozen=True, slots=True)
-class KeyRefused:
+class KeyRefused(msgspec.Struct, frozen=True, gc=False):
     """A JSON body could not be normalized and was keyed by its raw bytes."""
 
     model: str
@@ -148,8 +139,7 @@ def tell(observer: Observer, event: Event) -> None:
         _logger.exception("an observer failed on %s", type(event).__name__)
 
 
-@dataclass(slots=True)
-class RequestRecord:
+class RequestRecord(msgspec.Struct):
     """What the layers know of one request, in `scope["memoserve"]`.
 
     The outermost layer makes it, each fills in its part, and whoever made it calls `finish`.

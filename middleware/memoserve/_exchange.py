@@ -257,18 +257,20 @@ class Exchange:
             if ends_response(message, has_trailers=False):
                 await fill.keep(cost)
 
-        has_raised = True
+        has_raised = False
         try:
             receive = replay(self._question.body.messages, self._receive)
             await self._shared.app(self._scope, receive, send)
-            has_raised = False
+        except Exception:
+            has_raised = True
+            self._note_failure()
+            raise
         finally:
-            self._note_end(has_raised=has_raised)
             fill.report(cost, has_raised=has_raised)
 
-    def _note_end(self, *, has_raised: bool) -> None:
-        """Call it an error if the app gave the client no whole answer."""
-        if has_raised and self._record.sent is None:
+    def _note_failure(self) -> None:
+        """Call it an error if the app raised before the client had its whole answer."""
+        if self._record.sent is None:
             self._record.status = "error"
 
     async def _lead(self, attempt: int) -> None:
@@ -288,12 +290,11 @@ class Exchange:
             return
         if landing is Landing.LEFT:
             self._record.outcome = "cancelled"
-        has_raised = True
         try:
             await asyncio.shield(landed)
-            has_raised = False
-        finally:
-            self._note_end(has_raised=has_raised)
+        except Exception:
+            self._note_failure()
+            raise
 
     def _take_off(
         self, scope: Scope, attempt: int, *, finish: bool

@@ -5,8 +5,11 @@ key. Names come from clients, so what is remembered of them is bounded.
 """
 
 import enum
+import functools
+import operator
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from memoserve._asgi import Header, Scope
 
@@ -41,8 +44,7 @@ class _Kind(enum.Enum):
     CACHE_CONTROL = enum.auto()
 
 
-@dataclass(slots=True)
-class RequestFields:
+class RequestFields(msgspec.Struct):
     """The header fields of one request that matter to the cache."""
 
     keyed: list[Header]  # Sorted by name; lines of one name in their order.
@@ -84,7 +86,7 @@ class HeaderFilter:
                     fields.is_encoded = value.strip().lower() not in {b"", b"identity"}
             else:
                 _note(fields, kind, lowered, value)
-        fields.keyed.sort(key=_name_of)
+        fields.keyed.sort(key=operator.itemgetter(0))
         certificate = _client_certificate(scope)
         if certificate:
             fields.credentials.append((b"", certificate))
@@ -121,10 +123,6 @@ _KINDS: Mapping[bytes, _Kind] = {
 }
 
 
-def _name_of(header: Header) -> bytes:
-    return header[0]
-
-
 def _note(fields: RequestFields, kind: _Kind, name: bytes, value: bytes) -> None:
     match kind:
         case _Kind.CREDENTIAL:
@@ -139,6 +137,7 @@ def _note(fields: RequestFields, kind: _Kind, name: bytes, value: bytes) -> None
             fields.is_conditional = True
 
 
+@functools.lru_cache(maxsize=256)
 def _claims_json(content_type: bytes) -> bool:
     media_type, _, parameters = content_type.lower().partition(b";")
     media_type = media_type.strip()

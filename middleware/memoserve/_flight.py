@@ -18,8 +18,9 @@ import enum
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from types import TracebackType
+
+import msgspec
 
 from memoserve._asgi import (
     ASGIApp,
@@ -69,8 +70,7 @@ def _anything(_: Message) -> bool:
     return True
 
 
-@dataclass(eq=False, slots=True)
-class Client:
+class Client(msgspec.Struct, eq=False):
     """Someone who takes part in a flight."""
 
     receive: Receive
@@ -84,23 +84,20 @@ class Client:
     watcher: "asyncio.Task[None] | None" = None
 
 
-def _nobody() -> Client:
+async def _nobody_receives() -> Message:
     """Stand in for the leader of a flight that no client asked for."""
+    return {"type": "http.disconnect"}
 
-    async def receive() -> Message:
-        return {"type": "http.disconnect"}
 
-    async def send(_: Message) -> None:
-        pass
-
-    return Client(receive, send)
+async def _nobody_sends(_: Message) -> None:
+    """Stand in for the leader of a flight that no client asked for."""
 
 
 class _Signal:
-    """Wakes everyone who waits at this moment."""
+    """Wakes everyone who waits at this moment, in the order in which they came."""
 
     def __init__(self) -> None:
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._waiters: dict[asyncio.Future[None], None] = {}
 
     def fire(self) -> None:
         for waiter in self._waiters:
@@ -110,14 +107,13 @@ class _Signal:
 
     async def wait(self) -> None:
         waiter = asyncio.get_running_loop().create_future()
-        self._waiters.add(waiter)
+        self._waiters[waiter] = None
         try:
             await waiter
         finally:
-            self._waiters.discard(waiter)
+            self._waiters.pop(waiter, None)
 
 
-@dataclass(eq=False, slots=True)
 class Flight:
     """One call of the app.
 
@@ -132,39 +128,46 @@ class Flight:
         finish: Whether the app goes on when the last client has left.
     """
 
-    scope: Scope
-    recorder: ResponseRecorder
-    budget: Budget
-    judge: Callable[[Message], Verdict]
-    keep: Callable[["Flight"], Awaitable[None]]
-    attempt: int = 1
-    finish: bool = False
-    keys: set[Hashable] = field(default_factory=set[Hashable])  # Under which it can be found.
-    verdict: Verdict | None = None
-    error: Exception | None = None  # What the app raised.
-    is_over: bool = False  # The app has returned or raised.
-    started: float = field(default_factory=time.perf_counter)
-    cost: float = 0.0  # Seconds that the app took so far, without those it waited for clients.
-    _messages: deque[Message] = field(default_factory=deque[Message])
-    _window: int = field(init=False)
-    _dropped: int = 0  # Messages that the window has left behind.
-    _bytes: int = 0  # Body bytes sent by the app so far.
-    _held: int = 0  # Body bytes in `_messages`.
-    _leader: Client = field(default_factory=_nobody)
-    _responded: float = 0.0
-    _start: Message = field(default_factory=dict[str, Any])
-    _is_ended: bool = False  # The response's last message has been sent.
-    _is_windowed: bool = False
-    _is_watching: bool = False
-    _waited: float = 0.0
-    _departure: OSError | None = None  # What the last client that left was told by its server.
-    _clients: set[Client] = field(default_factory=set[Client])
-    _arrived: _Signal = field(default_factory=_Signal)  # For clients: something to read.
-    _moved: _Signal = field(default_factory=_Signal)  # For the app: a client read on or left.
-
-    def __post_init__(self) -> None:
-        """Take over the recorder's limit, which the recorder may give up."""
-        self._window = self.recorder.limit
+    def __init__(
+        self,
+        scope: Scope,
+        recorder: ResponseRecorder,
+        budget: Budget,
+        judge: Callable[[Message], Verdict],
+        keep: Callable[["Flight"], Awaitable[None]],
+        *,
+        attempt: int = 1,
+        finish: bool = False,
+    ) -> None:
+        self.scope = scope
+        self.attempt = attempt
+        self.verdict: Verdict | None = None
+        self.error: Exception | None = None  # What the app raised.
+        self.keys: set[Hashable] = set()  # Under which it can be found.
+        self.cost = 0.0  # Seconds that the app took so far, less those it waited for clients.
+        self._recorder = recorder
+        self._budget = budget
+        self._judge = judge
+        self._keep = keep
+        self._finish = finish
+        self._messages: deque[Message] = deque()
+        self._dropped = 0  # Messages that the window has left behind.
+        self._window = recorder.limit  # The recorder may give its own limit up.
+        self._bytes = 0  # Body bytes sent by the app so far.
+        self._start: Message = {}
+        self._started = time.perf_counter()
+        self._responded = self._started
+        self._waited = 0.0
+        self._is_ended = False  # The response's last message has been sent.
+        self._is_over = False  # The app has returned or raised.
+        self._is_windowed = False
+        self._is_watching = False
+        self._traceback: TracebackType | None = None
+        self._departure: OSError | None = None  # What the last client to leave heard from `send`.
+        self._leader = Client(_nobody_receives, _nobody_sends)
+        self._clients: set[Client] = set()
+        self._arrived = _Signal()  # For clients: something to read.
+        self._moved = _Signal()  # For the app: a client read on or left.
 
     @property
     def is_joinable(self) -> bool:
@@ -192,9 +195,10 @@ class Flight:
             await app(self.scope, receive, self._send)
         except Exception as error:
             self.error = error
+            self._traceback = error.__traceback__
             raise
         finally:
-            self.is_over = True
+            self._is_over = True
             self.verdict = self.verdict or Verdict.FAILED
             self._note_cost()
             self._arrived.fire()
@@ -204,11 +208,11 @@ class Flight:
         if self._is_ended:  # Too late: whoever serves the leader says what it thinks of that.
             await self._leader.send(message)
             return
-        self.recorder.note(message)
+        self._recorder.note(message)
         if message["type"] == "http.response.start" and self.verdict is None:
             self._start = message
             self._responded = time.perf_counter()
-            self.verdict = self.judge(message)
+            self.verdict = self._judge(message)
         self._append(message)
         self._note_cost()
         if ends_response(message, has_trailers=self._start.get("trailers", False)):
@@ -217,13 +221,13 @@ class Flight:
         self._arrived.fire()
         await self._pace()
         if self._is_ended:
-            await self.keep(self)
-        elif self._departure is not None and not self._clients and not self.finish:
+            await self._keep(self)
+        elif self._departure is not None and not self._clients and not self._finish:
             raise self._departure
 
     def _note_cost(self) -> None:
         if not self._is_ended:
-            self.cost = time.perf_counter() - self.started - self._waited
+            self.cost = time.perf_counter() - self._started - self._waited
 
     async def _pace(self) -> None:
         before = time.perf_counter()
@@ -235,11 +239,10 @@ class Flight:
         size = len(message.get("body", b""))
         self._messages.append(message)
         self._bytes += size
-        self._held += size
-        self.budget.used += size
-        if self.budget.used > self.budget.limit:
-            self.recorder.abandon()
-        self._is_windowed |= self.recorder.is_too_large
+        self._budget.used += size
+        if self._budget.used > self._budget.limit:
+            self._recorder.abandon()
+        self._is_windowed |= self._recorder.is_too_large
         self._trim()
 
     def _must_wait(self) -> bool:
@@ -263,8 +266,7 @@ class Flight:
         first = min((client.position for client in self._clients), default=self._end)
         while self._dropped < first:
             size = len(self._messages.popleft().get("body", b""))
-            self._held -= size
-            self.budget.used -= size
+            self._budget.used -= size
             self._dropped += 1
 
     def release(self) -> None:
@@ -277,7 +279,7 @@ class Flight:
         self._is_watching = True
         for client in self._clients:
             self._watch(client)
-        while self._clients or (self.finish and not self._is_ended):
+        while self._clients or (self._finish and not self._is_ended):
             await self._moved.wait()
 
     def _watch(self, client: Client) -> None:
@@ -329,7 +331,7 @@ class Flight:
         What comes before the response's start, such as early hints, is for the leader alone.
         """
         while client.position >= self._end or not (self.verdict or client.is_leader):
-            if self._is_ended or self.is_over or client.has_left:
+            if self._is_ended or self._is_over or client.has_left:
                 return None
             await self._arrived.wait()
         return None if client.has_left else self._messages[client.position - self._dropped]
@@ -365,7 +367,8 @@ class Flight:
         if self._is_ended or client.is_leader:
             return Landing.DELIVERED
         if self.error is not None:
-            raise self.error
+            # Each raise adds to a traceback: without this, those of many followers pile up.
+            raise self.error.with_traceback(self._traceback)
         return Landing.DELIVERED
 
     def _leave(self, client: Client) -> None:

@@ -8,7 +8,8 @@ Sources: RFC 9110 (semantics), RFC 9111 (caching), RFC 5861 (stale content), RFC
 import email.utils
 import enum
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from memoserve._asgi import Header
 
@@ -246,8 +247,7 @@ def cache_status_bypass(reason: BypassReason) -> Header:
     return (b"cache-status", b"memoserve; fwd=bypass; detail=" + reason.encode())
 
 
-@dataclass(frozen=True, slots=True)
-class Demands:
+class Demands(msgspec.Struct, frozen=True):
     """What a request's Cache-Control asks for (RFC 9111 §5.2.1)."""
 
     no_store: bool = False

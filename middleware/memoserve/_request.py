@@ -49,7 +49,7 @@ class Question:
         self.coverage = coverage
         self.scope = scope
         self.record = record
-        self.body = RequestBody([], [], 0, is_complete=False, is_disconnected=False)
+        self.body = _UNREAD
         self.fields: RequestFields = shared.filter_for(coverage).read(scope)
         self.demands = _NO_DEMANDS
         if self.fields.cache_control and shared.options.client_control == "obey":
@@ -158,3 +158,4 @@ class Question:
 
 
 _NO_DEMANDS = Demands()
+_UNREAD = RequestBody([], [], 0, is_complete=False, is_disconnected=False)

@@ -129,8 +129,7 @@ class Rule:
         _check_body_options(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Coverage:
+class Coverage(msgspec.Struct, frozen=True):
     """The rule that a request falls under, and what follows from the rule alone."""
 
     rule: Rule

@@ -8,8 +8,9 @@ import logging
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Coroutine, Hashable, Iterable
-from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
+
+import msgspec
 
 from memoserve._asgi import ASGIApp
 from memoserve._events import Event, Observer, StoreCalled, StoreOpened, tell
@@ -32,8 +33,7 @@ _HIT_FOR_MISS_SECONDS = 60.0  # Varnish takes 120; a deploy that mends it should
 _Value = TypeVar("_Value")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(msgspec.Struct, frozen=True, kw_only=True):
     """The options of `CacheMiddleware`, checked."""
 
     namespace: str
@@ -80,8 +80,8 @@ class Recent(Generic[_Value]):
 
     def put(self, key: str, value: _Value) -> None:
         """Remember, and forget the oldest where there are too many."""
+        self._values.pop(key, None)  # So that it is the newest.
         self._values[key] = value
-        self._values.move_to_end(key)
         while len(self._values) > self._size:
             self._values.popitem(last=False)
 
@@ -106,7 +106,7 @@ class Shared:
         self._logged = Recent[str]()
         self._filters: dict[bytes, HeaderFilter] = {}
         self._tags: dict[tuple[str, str], tuple[str, ...]] = {}
-        self._observers: set[Observer] = set()
+        self._observers: tuple[Observer, ...] = ()
         self._tasks: set[asyncio.Task[None]] = set()
         self._source = store
         self._open()
@@ -207,7 +207,7 @@ class Shared:
         """Make sure that these know of the store, and hear of what belongs to no request."""
         for observer in observers:
             if observer not in self._observers:
-                self._observers.add(observer)
+                self._observers += (observer,)
                 if self._store is not None:
                     tell(observer, StoreOpened(self._store))
 

@@ -11,7 +11,8 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from memoserve._errors import StoreError
 
@@ -24,8 +25,7 @@ _OVERHEAD = 400
 _SWEEP_INTERVAL = 1.0  # Seconds; also the width of a bucket, so nothing outlives its ttl by 2 s.
 
 
-@dataclass(frozen=True, slots=True)
-class StoreUsage:
+class StoreUsage(msgspec.Struct, frozen=True):
     """How full a store is; `bytes` counts keys, values and the overhead of keeping them."""
 
     name: str
@@ -70,8 +70,17 @@ class MemoryStore:
     async def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
         """Return what is kept under each key, in their order."""
         now = self._clock()
-        with self._lock:
-            return [self._get(key, now) for key in keys]
+        entries = self._entries
+        found: list[bytes | None] = []
+        with self._lock:  # `_get`, spelled out: this is what every hit waits for.
+            for key in keys:
+                entry = entries.get(key)
+                if entry is None or entry[1] <= now:
+                    found.append(None)
+                else:
+                    entries.move_to_end(key)
+                    found.append(entry[0])
+        return found
 
     async def set(self, key: str, value: bytes, ttl: float, /) -> None:
         """Keep the value for `ttl` seconds, evicting what was used least recently.

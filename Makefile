@@ -1,0 +1,69 @@
+# Everything that is done to this project, from nothing: `make help`.
+# `demo` and `test` make the environment that they need, and make it anew when its lists change.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+CHECKED := middleware integrations reference_app loadgen bench tests
+export PYTHONUNBUFFERED := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test check bench models wheel clean
+
+help: ## say what each target does
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+demo: $(VENV)/.demo ## serve three models, send them Zipf traffic, print what the cache did (about 2 minutes)
+	@$(BIN)/python -m reference_app.demo
+
+serve: $(VENV)/.demo ## serve the reference app on http://127.0.0.1:8000
+	@$(BIN)/python -m reference_app
+
+test: $(VENV)/.test $(VENV)/.system ## run all tests, with coverage (100 % of memoserve, 90 % of the rest)
+	$(BIN)/python -m pytest --cov --cov-report= $(TESTS)
+	$(BIN)/coverage report --include='middleware/*' --fail-under=100
+	$(BIN)/coverage report --include='integrations/*,reference_app/*,loadgen/*' --fail-under=90
+
+check: $(VENV)/.test ## lint, formatting and types
+	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/ruff format --check $(CHECKED)
+	$(BIN)/mypy $(CHECKED)
+	$(BIN)/pyright
+
+bench: $(VENV)/.test ## what the cache costs, side by side with the bare app
+	$(BIN)/python bench/overhead.py
+	$(BIN)/python bench/telemetry.py
+	$(BIN)/python bench/json_parsers.py
+
+models: $(VENV)/.demo ## train the bundled models anew (about 30 minutes) and measure them
+	$(BIN)/python -m reference_app.training all
+	$(BIN)/python -m reference_app.training evaluate
+
+wheel: $(VENV)/.test ## build wheel and sdist into dist/
+	$(BIN)/python -m build --outdir dist .
+
+clean: ## remove the environment and everything that was made
+	rm -rf $(VENV) dist .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# The environments. Both install the project itself in place, so edits count at once.
+
+$(VENV)/bin/python:
+	@echo "making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -c 'import sys; sys.exit("memoserve needs Python 3.11 or newer" * (sys.version_info < (3, 11)))'
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --constraint constraints.txt pip
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing what the demo needs, PyTorch among it: minutes the first time, nothing after"
+	@$(PIP) install --progress-bar on --constraint constraints.txt --editable . --group reference-app --group loadgen
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.demo
+	@echo "installing what the tests need"
+	@$(PIP) install --progress-bar on --constraint constraints.txt --editable . --group test
+	@touch $@
+
+$(VENV)/.system: tests/system-packages.sh | $(VENV)/bin/python
+	@tests/system-packages.sh
+	@touch $@

@@ -1,0 +1,264 @@
+"""The outermost layer: one record for each request, whatever becomes of it."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from memoserve import CacheMiddleware, Rule, TelemetryMiddleware
+from memoserve._asgi import ASGIApp, Receive, Scope, Send, respond
+from memoserve._events import Event, FollowerJoined, Outcome, RequestFinished, RequestRecord
+from memoserve.telemetry import (
+    BYPASSES,
+    MODEL_DURATION,
+    REQUEST_ACTIVE,
+    REQUEST_DURATION,
+    Instrument,
+    otel,
+)
+from memoserve.telemetry.otel import OTelObserver
+
+Measured = Callable[[Instrument], dict[frozenset[tuple[str, str]], float]]
+
+
+class Notebook:
+    """An observer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.finished: list[RequestFinished] = []
+
+    def observe(self, event: Event, /) -> None:
+        if isinstance(event, RequestFinished):
+            self.finished.append(event)
+
+
+async def answer_hit(scope: Scope, receive: Receive, send: Send) -> None:
+    """Do as a cache does that has the answer."""
+    record = scope["memoserve"]
+    record.model, record.status = "sentiment", "hit"
+    await respond(send, 200, [(b"content-length", b"2")], [b"ok"])
+    record.sent = time.perf_counter()
+
+
+async def call(app: ASGIApp, scope: Scope | None = None) -> None:
+    async def receive() -> Scope:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Scope) -> None:
+        pass
+
+    await app({"type": "http"} if scope is None else scope, receive, send)
+
+
+async def test_a_covered_request_is_reported_once() -> None:
+    notebook = Notebook()
+
+    await call(TelemetryMiddleware(answer_hit, observer=notebook))
+
+    (event,) = notebook.finished
+    assert (event.model, event.status, event.outcome) == ("sentiment", "hit", "ok")
+    assert 0 < event.seconds < 5
+
+
+async def test_what_no_rule_covers_is_not_reported() -> None:
+    notebook = Notebook()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await respond(send, 200, [], [b"ok"])
+
+    await call(TelemetryMiddleware(app, observer=notebook))
+
+    assert notebook.finished == []
+
+
+@pytest.mark.parametrize("kind", ["lifespan", "websocket"])
+async def test_other_scopes_pass_through_untouched(kind: str) -> None:
+    seen: list[Scope] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope)
+
+    scope: Scope = {"type": kind}
+
+    await call(TelemetryMiddleware(app, observer=Notebook()), scope)
+
+    assert seen[0] is scope
+    assert scope == {"type": kind}
+
+
+async def test_one_scope_called_twice_is_two_requests() -> None:
+    notebook = Notebook()
+    app = TelemetryMiddleware(answer_hit, observer=notebook)
+    scope: Scope = {"type": "http"}
+
+    await call(app, scope)
+    await call(app, scope)
+
+    assert len(notebook.finished) == 2
+    assert scope == {"type": "http"}
+
+
+@pytest.mark.parametrize(
+    ("failure", "is_sent", "known", "expected"),
+    [
+        pytest.param(RuntimeError(), False, "ok", "error", id="raised"),
+        pytest.param(asyncio.CancelledError(), False, "ok", "cancelled", id="cancelled"),
+        pytest.param(RuntimeError(), True, "ok", "ok", id="raised-after-the-last-byte"),
+        pytest.param(OSError(), False, "cancelled", "cancelled", id="a-layer-knew-better"),
+    ],
+)
+async def test_a_failure_passes_through_and_is_the_outcome(
+    failure: BaseException, is_sent: bool, known: Outcome, expected: Outcome
+) -> None:
+    notebook = Notebook()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        record: RequestRecord = scope["memoserve"]
+        record.model, record.status, record.outcome = "sentiment", "miss", known
+        if is_sent:
+            record.sent = time.perf_counter()
+        raise failure
+
+    with pytest.raises(type(failure)) as caught:
+        await call(TelemetryMiddleware(app, observer=notebook))
+
+    assert caught.value is failure
+    assert [event.outcome for event in notebook.finished] == [expected]
+
+
+async def test_a_request_inside_two_of_us_counts_once() -> None:
+    notebook = Notebook()
+    inner = TelemetryMiddleware(answer_hit, observer=notebook)
+
+    await call(TelemetryMiddleware(inner, observer=notebook))
+
+    assert len(notebook.finished) == 1
+
+
+async def test_an_inner_observer_hears_of_an_outer_layers_record() -> None:
+    outer, inner = Notebook(), Notebook()
+    app = TelemetryMiddleware(answer_hit, observer=inner)
+
+    await call(TelemetryMiddleware(app, observer=outer))
+
+    assert outer.finished == inner.finished
+    assert len(inner.finished) == 1
+
+
+async def test_inside_of_the_cache_it_says_so_and_reports_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It would see the misses only, which is a hit ratio of nought."""
+    notebook = Notebook()
+    app = TelemetryMiddleware(answer_hit, observer=notebook)
+    record = RequestRecord(started=0.0, model="sentiment")
+
+    for _ in range(2):
+        await call(app, {"type": "http", "memoserve": record})
+
+    assert record.observers == ()
+    assert [entry.message for entry in caplog.records] == [
+        "TelemetryMiddleware reports nothing: it must be outside the cache"
+    ]
+
+
+async def test_an_observer_that_fails_is_logged_and_no_harm(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Broken:
+        def observe(self, event: Event, /) -> None:
+            raise RuntimeError("out of paper")
+
+    app = TelemetryMiddleware(answer_hit, observer=Broken())
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://a") as client:
+        response = await client.get("/")
+
+    assert response.text == "ok"
+    assert "an observer failed" in caplog.text
+
+
+async def test_without_an_observer_everyone_shares_the_default(fresh_process: None) -> None:
+    seen: list[RequestRecord] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["memoserve"])
+
+    for telemetry in (TelemetryMiddleware(app), TelemetryMiddleware(app)):
+        await call(telemetry)
+        await call(telemetry)
+
+    assert {record.observers for record in seen} == {(otel.default_observer(),)}
+
+
+async def test_a_default_that_cannot_be_made_costs_the_metrics_only(
+    fresh_process: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = TelemetryMiddleware(answer_hit)
+    # Read at the first request: an entry point that does not exist.
+    monkeypatch.setattr("opentelemetry.metrics._internal._METER_PROVIDER", None)
+    monkeypatch.setenv("OTEL_PYTHON_METER_PROVIDER", "no_such_provider")
+    caplog.set_level(logging.ERROR, logger="memoserve")
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://a") as client:
+        responses = [await client.get("/") for _ in range(2)]
+
+    assert [response.text for response in responses] == ["ok", "ok"]
+    assert [entry.message for entry in caplog.records if entry.name == "memoserve"] == [
+        "there will be no metrics"
+    ]
+
+
+async def test_the_numbers_add_up_around_a_real_cache(
+    observer: OTelObserver, measured: Measured
+) -> None:
+    """Three ask the same at once, two ask it again, one may not share, and one gets an error."""
+    gate = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        body = (await receive())["body"]
+        await gate.wait()
+        status = 500 if b"boom" in body else 200
+        await respond(send, status, [(b"content-type", b"application/json")], [b"{}"])
+
+    class Gatekeeper:
+        joined = 0
+
+        def observe(self, event: Event, /) -> None:
+            if isinstance(event, FollowerJoined):
+                self.joined += 1
+                if self.joined == 2:
+                    gate.set()
+
+    cached = CacheMiddleware(app, rules=[Rule("/infer", model="sentiment")], observer=Gatekeeper())
+    stack = TelemetryMiddleware(cached, observer=observer)
+    transport = httpx.ASGITransport(stack)
+
+    async with httpx.AsyncClient(transport=transport, base_url="http://a") as client:
+        await asyncio.gather(*(client.post("/infer", json={"text": "a"}) for _ in range(3)))
+        await client.post("/infer", json={"text": "a"})
+        await client.post(
+            "/infer", content=b'{ "text": "a" }', headers={"content-type": "application/json"}
+        )
+        await client.post("/infer", json={"text": "a"}, headers={"authorization": "Bearer me"})
+        await client.post("/infer", json={"text": "boom"})
+        await client.get("/elsewhere")
+    await cached.aclose()
+
+    counts = {
+        (dict(key)["cache.status"], dict(key)["outcome"]): count
+        for key, count in measured(REQUEST_DURATION).items()
+    }
+    assert counts == {
+        ("miss", "ok"): 1,
+        ("coalesced", "ok"): 2,
+        ("hit", "ok"): 2,
+        ("bypass", "ok"): 1,
+        ("error", "error"): 1,
+    }
+    assert sum(measured(BYPASSES).values()) == 1
+    assert sum(measured(MODEL_DURATION).values()) == 2
+    assert sum(measured(REQUEST_ACTIVE).values()) == 0

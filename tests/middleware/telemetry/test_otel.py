@@ -1,0 +1,418 @@
+"""From events to instruments, on the real SDK."""
+
+import gc
+import subprocess
+import sys
+import threading
+import typing
+from collections import Counter
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.metrics import CallbackOptions
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+from memoserve._events import (
+    CacheStatus,
+    Event,
+    FollowerJoined,
+    FollowerLeft,
+    KeyCollided,
+    KeyRefused,
+    ModelCalled,
+    Outcome,
+    RequestFinished,
+    RequestStarted,
+    StoreCalled,
+    StoreOpened,
+    StoreWritten,
+)
+from memoserve.stores.memory import MemoryStore
+from memoserve.telemetry import (
+    BUILD_INFO,
+    BYPASSES,
+    DURATION_BUCKETS,
+    ENTRY_AGE,
+    EVENT_LOOP_LAG,
+    FLIGHT_WAITERS,
+    INSTRUMENTS,
+    KEY_COLLISIONS,
+    MODEL_DURATION,
+    MODEL_TIME_SAVED,
+    NOT_YET_FED,
+    REQUEST_ACTIVE,
+    REQUEST_DURATION,
+    STORE_DURATION,
+    STORE_ENTRIES,
+    STORE_ERRORS,
+    STORE_EVICTIONS,
+    STORE_LIMIT,
+    STORE_USAGE,
+    WORKERS,
+    Instrument,
+)
+from memoserve.telemetry._instruments import Tally
+from memoserve.telemetry.otel import OTelObserver, default_observer, prepare_default_observer
+
+Measured = Callable[[Instrument], dict[frozenset[tuple[str, str]], float]]
+
+
+def finished(
+    status: CacheStatus = "hit",
+    *,
+    model: str = "sentiment",
+    variant: str = "",
+    outcome: Outcome = "ok",
+    saved: float = 0.0,
+    age: float | None = None,
+) -> RequestFinished:
+    reason = "credentials" if status == "bypass" else ""
+    return RequestFinished(model, variant, status, outcome, 0.002, reason, saved, age)
+
+
+def attributes(**values: str) -> frozenset[tuple[str, str]]:
+    return frozenset((key.replace("_", "."), value) for key, value in values.items())
+
+
+async def feed_everything(observer: OTelObserver, store: MemoryStore) -> None:
+    """Tell of each kind of event; in a loop, since its lag is measured, too."""
+    await store.set("key", b"value", 60)
+    events: list[Event] = [
+        StoreOpened(store),
+        RequestStarted("sentiment"),
+        finished("hit", variant="v1", saved=0.5, age=3.0),
+        RequestStarted("sentiment"),
+        finished("bypass"),
+        ModelCalled("sentiment", "ok", 0.5),
+        StoreWritten("sentiment", "stored"),
+        StoreCalled("get", 0.001, ""),
+        StoreCalled("get", 0.05, "TimeoutError"),
+        FollowerJoined("sentiment"),
+        FollowerLeft("sentiment"),
+        KeyCollided("sentiment"),
+        KeyRefused("sentiment"),
+    ]
+    assert {type(event) for event in events} == set(typing.get_args(Event))
+    for event in events:
+        observer.observe(event)
+
+
+async def test_every_instrument_is_fed_as_the_catalogue_says(
+    observer: OTelObserver, made: Callable[[], dict[str, Any]]
+) -> None:
+    store = MemoryStore()
+    await feed_everything(observer, store)
+
+    metrics = made()
+
+    fed = [instrument for instrument in INSTRUMENTS if instrument not in NOT_YET_FED]
+    assert set(metrics) == {instrument.name for instrument in fed}
+    for instrument in fed:
+        metric = metrics[instrument.name]
+        keys = {key for point in metric.data.data_points for key in point.attributes}
+        assert keys == set(instrument.attributes)
+        assert (metric.unit, metric.description) == (instrument.unit, instrument.description)
+        assert getattr(metric.data, "is_monotonic", False) == (instrument.kind == "counter")
+    await store.aclose()
+
+
+def test_durations_fall_into_the_buckets_of_the_catalogue(
+    observer: OTelObserver, made: Callable[[], dict[str, Any]]
+) -> None:
+    observer.observe(finished())
+
+    (point,) = made()[REQUEST_DURATION.name].data.data_points
+
+    assert point.explicit_bounds == DURATION_BUCKETS
+    assert point.bucket_counts[2] == 1  # 2 ms: above 1 and up to 2.5.
+
+
+def test_a_memory_hit_is_one_record(
+    provider: MeterProvider, made: Callable[[], dict[str, Any]]
+) -> None:
+    observer = OTelObserver(provider)
+
+    observer.observe(RequestStarted("sentiment"))
+    observer.observe(finished("hit", saved=0.5, age=3.0))
+
+    recorded = [
+        name for name, metric in made().items() if hasattr(metric.data.data_points[0], "count")
+    ]
+    assert recorded == [REQUEST_DURATION.name]
+
+
+def test_the_age_of_entries_is_measured_on_request_only(
+    provider: MeterProvider, measured: Measured
+) -> None:
+    observer = OTelObserver(provider, entry_age=False)
+
+    observer.observe(finished("hit", age=3.0))
+
+    assert measured(ENTRY_AGE) == {}
+
+
+def test_only_reused_answers_have_an_age_and_save_time(
+    observer: OTelObserver, measured: Measured
+) -> None:
+    observer.observe(finished("miss"))
+    observer.observe(finished("hit", saved=0.5, age=3.0))
+    observer.observe(finished("stale", saved=0.25, age=400.0))
+    observer.observe(finished("coalesced", saved=0.5))
+
+    assert measured(ENTRY_AGE) == {attributes(model="sentiment"): 2}
+    assert measured(MODEL_TIME_SAVED) == {attributes(model="sentiment"): 1.25}
+
+
+@given(
+    requests=st.lists(
+        st.tuples(
+            st.sampled_from(typing.get_args(CacheStatus)),
+            st.sampled_from(["sentiment", "summary"]),
+            st.sampled_from(typing.get_args(Outcome)),
+            st.sampled_from(["", "v1", "v2"]),
+        ),
+        max_size=30,
+    )
+)
+def test_every_request_is_counted_once_under_its_own_word(
+    requests: list[tuple[CacheStatus, str, Outcome, str]],
+) -> None:
+    """Lookups = hits + stale + coalesced + misses + bypasses + errors."""
+    reader = InMemoryMetricReader()
+    observer = OTelObserver(MeterProvider([reader], shutdown_on_exit=False))
+
+    for status, model, outcome, variant in requests:
+        observer.observe(RequestStarted(model))
+        observer.observe(finished(status, model=model, outcome=outcome, variant=variant))
+
+    counts: Counter[tuple[str, str, str, str]] = Counter()
+    bypasses = active = 0
+    for metric, point in _points(reader):
+        labels = point.attributes
+        if metric == REQUEST_DURATION.name:
+            key = ("cache.status", "model", "outcome")
+            counts[(*(labels[name] for name in key), labels.get("variant", ""))] += point.count
+        bypasses += point.value if metric == BYPASSES.name else 0
+        active += abs(point.value) if metric == REQUEST_ACTIVE.name else 0
+    assert counts == Counter(requests)
+    assert bypasses == sum(status == "bypass" for status, *_ in requests)
+    assert active == 0
+
+
+def _points(reader: InMemoryMetricReader) -> Iterator[tuple[str, Any]]:
+    collected = reader.get_metrics_data()
+    for resource in collected.resource_metrics if collected else ():
+        for scope in resource.scope_metrics:
+            for metric in scope.metrics:
+                for point in metric.data.data_points:
+                    yield metric.name, point
+
+
+def test_what_is_under_way_goes_up_and_down(observer: OTelObserver, measured: Measured) -> None:
+    observer.observe(RequestStarted("sentiment"))
+    observer.observe(RequestStarted("sentiment"))
+    observer.observe(FollowerJoined("sentiment"))
+    during = [*measured(REQUEST_ACTIVE).items(), *measured(FLIGHT_WAITERS).items()]
+
+    observer.observe(finished("coalesced"))
+    observer.observe(FollowerLeft("sentiment"))
+    after = [*measured(REQUEST_ACTIVE).items(), *measured(FLIGHT_WAITERS).items()]
+
+    model = attributes(model="sentiment")
+    assert during == [(model, 2), (model, 1)]
+    assert after == [(model, 1), (model, 0)]
+
+
+def test_names_without_end_end_as_other(observer: OTelObserver, measured: Measured) -> None:
+    for number in range(500):
+        observer.observe(ModelCalled(f"scanner-{number}", "ok", 0.1))
+        observer.observe(KeyCollided(f"scanner-{number}"))
+        observer.observe(StoreCalled("get", 0.1, f"Error{number}"))
+        observer.observe(finished("bypass", model="scanner-0", variant=f"v{number}"))
+
+    models = measured(MODEL_DURATION)
+    assert len(models) == 101
+    assert models[attributes(model="other", outcome="ok")] == 400
+    assert measured(KEY_COLLISIONS)[attributes(model="other")] == 400
+    assert measured(STORE_ERRORS)[attributes(operation="get", error_type="other")] == 400
+    assert len(measured(REQUEST_DURATION)) == 101
+
+
+def test_a_failing_store_is_timed_and_counted_with_its_error(
+    observer: OTelObserver, measured: Measured
+) -> None:
+    observer.observe(StoreCalled("get", 0.001, ""))
+    observer.observe(StoreCalled("set", 0.05, "TimeoutError"))
+
+    failure = attributes(operation="set", error_type="TimeoutError")
+    assert measured(STORE_ERRORS) == {failure: 1}
+    assert measured(STORE_DURATION) == {attributes(operation="get"): 1, failure: 1}
+
+
+async def test_stores_of_one_name_are_added_up(observer: OTelObserver, measured: Measured) -> None:
+    stores = [MemoryStore(max_bytes=1000), MemoryStore(max_bytes=2000)]
+    for store in [*stores, stores[0]]:
+        observer.observe(StoreOpened(store))
+
+    for key in ("first", "second", "third"):
+        await stores[0].set(key, bytes(400), 60)
+
+    name = attributes(store="memory")
+    assert measured(STORE_LIMIT) == {name: 3000}
+    assert measured(STORE_ENTRIES) == {name: 1}
+    assert measured(STORE_EVICTIONS) == {name: 2}
+    assert measured(STORE_USAGE) == {name: stores[0].usage().bytes}
+    await stores[0].aclose()
+
+
+def test_a_store_is_not_kept_alive_by_being_measured(
+    observer: OTelObserver, measured: Measured
+) -> None:
+    store = MemoryStore()
+    observer.observe(StoreOpened(store))
+    before = measured(STORE_LIMIT)
+
+    del store
+    gc.collect()
+    after = measured(STORE_LIMIT)
+    observer.observe(StoreOpened(MemoryStore()))
+
+    assert len(before) == 1
+    assert after == {}
+
+
+def test_a_store_that_cannot_say_how_full_it_is_is_no_trouble(
+    observer: OTelObserver, measured: Measured
+) -> None:
+    class PlainStore:
+        async def get(self, key: str, /) -> bytes | None: ...
+        async def set(self, key: str, value: bytes, ttl: float, /) -> None: ...
+        async def delete(self, key: str, /) -> None: ...
+        async def aclose(self) -> None: ...
+
+    observer.observe(StoreOpened(PlainStore()))
+
+    assert measured(STORE_USAGE) == {}
+
+
+def test_an_event_of_another_version_is_ignored(
+    observer: OTelObserver, made: Callable[[], dict[str, Any]]
+) -> None:
+    before = set(made())
+
+    observer.observe(object())  # type: ignore[arg-type] # What a newer core might emit.
+
+    assert set(made()) == before == {WORKERS.name, BUILD_INFO.name}
+
+
+async def test_the_lag_is_that_of_the_loop_which_serves(
+    observer: OTelObserver, measured: Measured
+) -> None:
+    before = measured(EVENT_LOOP_LAG)
+
+    observer.observe(RequestStarted("sentiment"))
+
+    assert before == {}
+    assert list(measured(EVENT_LOOP_LAG)) == [frozenset()]
+
+
+def test_nothing_is_lost_between_threads() -> None:
+    """Several event loops in one process may share an observer."""
+    tally = Tally(("model",))
+    other = threading.Thread(target=lambda: tally.add(1, "sentiment"))
+
+    class One(float):
+        """An amount during whose addition another thread adds, too, if it can."""
+
+        def __radd__(self, number: float) -> float:
+            other.start()
+            other.join(timeout=0.05)
+            return number + 1
+
+    tally.add(One(), "sentiment")
+    other.join()
+
+    assert [observation.value for observation in tally.read(CallbackOptions())] == [2]
+
+
+def test_two_observers_cannot_count_everything_twice(provider: MeterProvider) -> None:
+    OTelObserver(provider)
+
+    with pytest.raises(ValueError, match="OTelObserver already"):
+        OTelObserver(provider)
+
+
+def test_the_applications_provider_is_used(
+    global_provider: MeterProvider, measured: Measured
+) -> None:
+    observer = OTelObserver()
+
+    observer.observe(KeyCollided("sentiment"))
+
+    assert observer.registry is None
+    assert measured(KEY_COLLISIONS) == {attributes(model="sentiment"): 1}
+
+
+def test_the_default_joins_an_observer_on_the_applications_provider(
+    global_provider: MeterProvider,
+) -> None:
+    mine = OTelObserver()
+
+    assert default_observer() is mine
+
+
+def test_the_default_is_made_on_the_applications_provider(global_provider: MeterProvider) -> None:
+    prepare_default_observer()
+    first = default_observer()
+
+    assert first.registry is None
+    assert default_observer() is first
+
+
+def test_without_a_provider_everyone_shares_a_private_one(fresh_process: None) -> None:
+    prepare_default_observer()
+    first = default_observer()
+
+    assert first.registry is not None
+    assert default_observer() is first
+
+
+def test_private_observers_do_not_meet() -> None:
+    first, second = OTelObserver(), OTelObserver()
+
+    assert first.registry is not second.registry
+
+
+def test_a_checkout_has_no_version(
+    monkeypatch: pytest.MonkeyPatch, provider: MeterProvider, measured: Measured
+) -> None:
+    def version(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    OTelObserver(provider)
+
+    assert measured(BUILD_INFO) == {attributes(version="unknown"): 1}
+
+
+@pytest.mark.parametrize("missing", ["opentelemetry.sdk", "opentelemetry.exporter.prometheus"])
+def test_what_is_missing_has_a_name_and_a_remedy(missing: str) -> None:
+    script = f"""
+import sys
+sys.modules[{missing!r}] = None  # As if it were not installed.
+from memoserve.telemetry.otel import OTelObserver
+OTelObserver()
+"""
+
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+
+    assert run.returncode == 1
+    assert run.stderr.strip().splitlines()[-1].endswith("pip install 'memoserve[prometheus]'")
+    assert missing in run.stderr.strip().splitlines()[-1]

@@ -1,0 +1,357 @@
+"""The page that Prometheus scrapes, on the real exporter."""
+
+import asyncio
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import httpx
+import pytest
+from litestar import Litestar, asgi
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation, View
+from prometheus_client import REGISTRY, CollectorRegistry, Metric
+from prometheus_client.openmetrics import parser as openmetrics_parser
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+from starlette.applications import Starlette
+from starlette.routing import Mount, Route
+
+from memoserve._asgi import ASGIApp
+from memoserve._events import (
+    FollowerJoined,
+    KeyRefused,
+    ModelCalled,
+    RequestFinished,
+    RequestStarted,
+    StoreCalled,
+    StoreOpened,
+    StoreWritten,
+)
+from memoserve.stores.memory import MemoryStore, StoreUsage
+from memoserve.telemetry.otel import OTelObserver, default_observer
+from memoserve.telemetry.scrape import GuardedReader, MetricsApp
+
+PLAIN = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def client_of(app: ASGIApp) -> httpx.AsyncClient:
+    # httpx types its transport more strictly than ASGI 3 does.
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://a")
+
+
+async def scrape(app: ASGIApp, path: str = "/metrics", accept: str = "*/*") -> httpx.Response:
+    async with client_of(app) as client:
+        return await client.get(path, headers={"accept": accept}, follow_redirects=True)
+
+
+@pytest.fixture
+def observer() -> OTelObserver:
+    observer = OTelObserver()
+    observer.observe(ModelCalled("sentiment", "ok", 0.5))
+    return observer
+
+
+@dataclass
+class CountingCollector(Collector):
+    """A registry that knows how often it was asked."""
+
+    observer: OTelObserver
+    collections: int = 0
+    begun: threading.Event = field(default_factory=threading.Event)
+    gate: threading.Event = field(default_factory=threading.Event)
+
+    def collect(self) -> Iterator[Metric]:
+        self.collections += 1
+        self.begun.set()
+        self.gate.wait(10)
+        assert self.observer.registry is not None
+        yield from self.observer.registry.collect()
+
+
+async def test_the_page_is_prometheus_text(observer: OTelObserver) -> None:
+    response = await scrape(MetricsApp(observer))
+
+    families = {family.name: family for family in text_string_to_metric_families(response.text)}
+    assert response.status_code == 200
+    assert response.headers["content-type"] == PLAIN
+    assert families["memoserve_model_duration_seconds"].type == "histogram"
+    assert families["memoserve_workers"].samples[0].value == 1
+
+
+async def test_labels_of_the_exporters_own_are_left_out(observer: OTelObserver) -> None:
+    response = await scrape(MetricsApp(observer))
+
+    assert "otel_scope" not in response.text
+    assert "target_info" not in response.text
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        pytest.param(
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+            "text/plain;version=0.0.4;q=0.4,*/*;q=0.3",
+            id="prometheus-3",
+        ),
+        pytest.param("Application/OpenMetrics-Text; version=0.0.1", id="prometheus-2"),
+        pytest.param("application/openmetrics-text; version=nonsense", id="nonsense"),
+    ],
+)
+async def test_openmetrics_is_for_who_reads_it(observer: OTelObserver, accept: str) -> None:
+    response = await scrape(MetricsApp(observer), accept=accept)
+
+    parse = openmetrics_parser.text_string_to_metric_families
+    families = list(parse(response.text))  # type: ignore[no-untyped-call] # It has no types.
+    assert response.headers["content-type"].startswith("application/openmetrics-text")
+    assert {family.unit for family in families} == {"seconds", ""}
+
+
+async def test_head_has_the_headers_of_get_and_no_body(observer: OTelObserver) -> None:
+    app = MetricsApp(observer)
+
+    async with client_of(app) as client:
+        get, head = await client.get("/"), await client.head("/")
+
+    assert head.headers == get.headers
+    assert int(head.headers["content-length"]) == len(get.content)
+    assert head.content == b""
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+async def test_other_methods_are_not_allowed(observer: OTelObserver, method: str) -> None:
+    async with client_of(MetricsApp(observer)) as client:
+        response = await client.request(method, "/")
+
+    assert response.status_code == 405
+    assert response.headers["allow"] == "GET, HEAD"
+
+
+async def test_nothing_is_compressed(observer: OTelObserver) -> None:
+    async with client_of(MetricsApp(observer)) as client:
+        response = await client.get("/", headers={"accept-encoding": "gzip"})
+
+    assert "content-encoding" not in response.headers
+
+
+@pytest.mark.parametrize("kind", ["lifespan", "websocket"])
+async def test_a_server_hears_that_there_is_only_http(observer: OTelObserver, kind: str) -> None:
+    async def never() -> dict[str, object]:
+        raise AssertionError
+
+    async def send(message: object) -> None:
+        raise AssertionError
+
+    with pytest.raises(RuntimeError, match=kind):
+        await MetricsApp(observer)({"type": kind}, never, send)
+
+
+@pytest.mark.parametrize("max_age", [-1.0, float("nan")])
+def test_an_impossible_age_is_refused(max_age: float) -> None:
+    with pytest.raises(ValueError, match="max_age must not be negative"):
+        MetricsApp(max_age=max_age)
+
+
+async def test_scrapes_close_together_share_a_rendering(observer: OTelObserver) -> None:
+    now = 100.0
+    collector = CountingCollector(observer)
+    collector.gate.set()
+    app = MetricsApp(registry=collector, max_age=1.0, clock=lambda: now)
+    first = await scrape(app)
+    observer.observe(ModelCalled("sentiment", "ok", 0.5))
+
+    now = 100.99
+    soon = await scrape(app)
+    now = 101.0
+    later = await scrape(app)
+
+    assert soon.text == first.text
+    assert later.text != first.text
+    assert collector.collections == 2
+
+
+async def test_each_format_has_its_own_page(observer: OTelObserver) -> None:
+    app = MetricsApp(observer, clock=lambda: 0.0)
+
+    plain = await scrape(app)
+    openmetrics = await scrape(app, accept="application/openmetrics-text")
+
+    assert plain.headers["content-type"] != openmetrics.headers["content-type"]
+    assert openmetrics.text.endswith("# EOF\n")
+
+
+async def test_an_age_of_nought_always_renders(observer: OTelObserver) -> None:
+    collector = CountingCollector(observer)
+    collector.gate.set()
+    app = MetricsApp(registry=collector, max_age=0, clock=lambda: 0.0)
+
+    await scrape(app)
+    await scrape(app)
+
+    assert collector.collections == 2
+
+
+async def test_a_crowd_of_scrapers_is_one_rendering_in_one_thread(observer: OTelObserver) -> None:
+    collector = CountingCollector(observer)
+    app = MetricsApp(registry=collector, clock=lambda: 0.0)
+
+    crowd = asyncio.gather(*(scrape(app) for _ in range(20)))
+    await asyncio.to_thread(collector.begun.wait, 10)
+    collector.gate.set()
+
+    assert {page.status_code for page in await crowd} == {200}
+    assert collector.collections == 1
+
+
+async def test_the_loop_goes_on_while_a_page_is_rendered(observer: OTelObserver) -> None:
+    """The store answers only when the loop has had a turn: on the loop it would wait in vain."""
+    asked, turned = threading.Event(), threading.Event()
+
+    class SlowStore(MemoryStore):
+        was_in_time = True
+
+        def usage(self) -> StoreUsage:
+            asked.set()
+            self.was_in_time &= turned.wait(timeout=10)
+            return super().usage()
+
+    store = SlowStore()
+    observer.observe(StoreOpened(store))
+
+    page = asyncio.create_task(scrape(MetricsApp(observer)))
+    await asyncio.to_thread(asked.wait, 10)
+    turned.set()
+
+    assert (await page).status_code == 200
+    assert store.was_in_time
+
+
+async def test_an_exponential_histogram_costs_only_itself(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    registry = CollectorRegistry()
+    view = View(instrument_name="foreign", aggregation=ExponentialBucketHistogramAggregation())
+    provider = MeterProvider([GuardedReader(registry)], views=[view], shutdown_on_exit=False)
+    foreign = provider.get_meter("foreign")
+    foreign.create_histogram("foreign").record(1.0)
+    foreign.create_counter("beside").add(1)
+    observer = OTelObserver(provider)
+    app = MetricsApp(observer, registry=registry, max_age=0)
+
+    pages = [await scrape(app) for _ in range(2)]
+
+    assert [page.status_code for page in pages] == [200, 200]
+    assert "beside_total 1.0" in pages[1].text
+    assert "memoserve_workers 1.0" in pages[1].text
+    assert "foreign" not in pages[1].text
+    assert [entry.message for entry in caplog.records] == [
+        "foreign is left out: Prometheus text has no ExponentialHistogram"
+    ]
+
+
+async def test_what_the_exporter_cannot_render_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    registry = CollectorRegistry()
+    view = View(instrument_name="foreign", aggregation=ExponentialBucketHistogramAggregation())
+    reader = PrometheusMetricReader(registry=registry)
+    provider = MeterProvider([reader], views=[view], shutdown_on_exit=False)
+    provider.get_meter("foreign").create_histogram("foreign").record(1.0)
+
+    response = await scrape(MetricsApp(OTelObserver(provider), registry=registry))
+
+    assert response.status_code == 500
+    assert "exponential histogram" in response.text
+    assert "could not be rendered" in caplog.text
+
+
+async def test_metrics_that_go_elsewhere_are_no_empty_page(
+    global_provider: MeterProvider,
+) -> None:
+    response = await scrape(MetricsApp())
+
+    assert response.status_code == 501
+    assert response.headers["content-type"].startswith("text/plain")
+    assert "the MeterProvider that this application has set" in response.text
+
+
+@pytest.mark.parametrize("prefix", ["", "shop"])
+async def test_the_applications_own_reader_is_found(fresh_process: None, prefix: str) -> None:
+    reader = PrometheusMetricReader(prefix=prefix)  # On prometheus_client's REGISTRY.
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+
+    response = await scrape(MetricsApp(OTelObserver(provider)))
+
+    reader.shutdown()
+    assert response.status_code == 200
+    assert "memoserve_build_info{" in response.text
+
+
+async def test_by_default_the_page_is_that_of_the_default_observer(fresh_process: None) -> None:
+    app = MetricsApp()
+    default_observer().observe(KeyRefused("sentiment"))
+
+    response = await scrape(app)
+
+    assert 'memoserve_key_refusals_total{model="sentiment"} 1.0' in response.text
+
+
+def test_the_global_registry_stays_as_it_was(observer: OTelObserver) -> None:
+    names = {family.name for family in REGISTRY.collect()}
+
+    assert not [name for name in names if "memoserve" in name]
+
+
+def bare(app: MetricsApp) -> ASGIApp:
+    return app
+
+
+def routed(app: MetricsApp) -> ASGIApp:
+    return Starlette(routes=[Route("/metrics", app)])
+
+
+def mounted(app: MetricsApp) -> ASGIApp:
+    return Starlette(routes=[Mount("/metrics", app)])
+
+
+def in_litestar(app: MetricsApp) -> ASGIApp:
+    handler = asgi("/metrics", copy_scope=True)(app)
+    # Without its logging, which would stay configured for all tests that follow.
+    return Litestar([handler], logging_config=None)  # type: ignore[return-value] # It has ASGI types of its own.
+
+
+@pytest.mark.parametrize("host", [bare, routed, mounted, in_litestar])
+async def test_it_runs_wherever_an_asgi_app_does(
+    observer: OTelObserver, host: Callable[[MetricsApp], ASGIApp]
+) -> None:
+    response = await scrape(host(MetricsApp(observer)))
+
+    assert response.status_code == 200
+    assert "memoserve_model_duration_seconds_count" in response.text
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+async def test_promtool_finds_nothing_to_say(observer: OTelObserver) -> None:
+    store = MemoryStore()
+    for event in (
+        StoreOpened(store),
+        RequestStarted("sentiment"),
+        FollowerJoined("sentiment"),
+        RequestFinished("sentiment", "v1", "bypass", "ok", 0.1, "credentials", 0.5, 1.0),
+        StoreWritten("sentiment", "stored"),
+        StoreCalled("get", 0.1, "TimeoutError"),
+        KeyRefused("sentiment"),
+    ):
+        observer.observe(event)
+    page = (await scrape(MetricsApp(observer))).content
+
+    lint = await asyncio.to_thread(
+        subprocess.run,
+        ["promtool", "check", "metrics"],
+        input=page,
+        capture_output=True,
+        check=False,
+    )
+
+    assert (lint.returncode, lint.stdout, lint.stderr) == (0, b"", b"")
