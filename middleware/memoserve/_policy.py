@@ -5,9 +5,9 @@ Sources: RFC 9110 (semantics), RFC 9111 (caching), RFC 5861 (stale content), RFC
 (Cache-Status).
 """
 
-import email.utils
 import enum
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import msgspec
 
@@ -54,19 +54,19 @@ _EXCHANGE_PREFIXES = (b"ratelimit", b"x-ratelimit-", b"x-rate-limit-", b"x-b3-")
 _PERSONAL_STATUSES = frozenset({401, 403, 407, 421, 429})
 
 
-class BypassReason(enum.StrEnum):
-    """Why a covered request goes past the cache; the closed list of `detail` and of metrics."""
-
-    CREDENTIALS = "credentials"
-    METHOD_OVERRIDE = "method-override"
-    PARTIAL = "partial"  # Range and the preconditions that go with it.
-    CLIENT = "client"  # Cache-Control: no-store of a client that is obeyed.
-    TOO_LARGE = "too-large"
-    DISCONNECTED = "disconnected"
-    NOT_JSON = "not-json"  # A callable of the rule needs a body that has no canonical form.
-    WHEN = "when"
-    RULE_ERROR = "rule-error"  # A callable of the rule raised.
-    BUSY = "busy"  # flight_max_bytes is used up.
+# Why a covered request goes past the cache: the closed list of `detail` and of metrics.
+BypassReason = Literal[
+    "credentials",
+    "method-override",
+    "partial",  # Range, and the preconditions that go with it.
+    "client",  # Cache-Control: no-store of a client that is obeyed.
+    "too-large",
+    "disconnected",
+    "not-json",  # A callable of the rule needs a body that has no canonical form.
+    "when",
+    "rule-error",  # A callable of the rule raised.
+    "busy",  # flight_max_bytes is used up.
+]
 
 
 def cache_control(lines: Iterable[bytes]) -> dict[bytes, bytes | None]:
@@ -207,6 +207,9 @@ def _upstream_age(headers: Iterable[Header]) -> float:
 
 
 def _http_date(value: bytes) -> float | None:
+    # Imported here, as few responses have an Expires and this is a tenth of all our imports.
+    import email.utils  # noqa: PLC0415
+
     try:
         return email.utils.parsedate_to_datetime(value.decode("latin-1")).timestamp()
     except (ValueError, OverflowError):

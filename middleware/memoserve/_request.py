@@ -34,7 +34,7 @@ class Bypass(Exception):  # noqa: N818  (no error: one of the ways that a reques
 
     def __init__(self, reason: BypassReason) -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason: BypassReason = reason
 
 
 class Question:
@@ -68,7 +68,7 @@ class Question:
         self._shared.budget.used += body.size
         if not body.is_complete:
             gone = body.is_disconnected
-            raise Bypass(BypassReason.DISCONNECTED if gone else BypassReason.TOO_LARGE)
+            raise Bypass("disconnected" if gone else "too-large")
         self.primary = self.key = await self._make_key()
         self.apply_vary()
 
@@ -90,15 +90,15 @@ class Question:
     def _check_head(self) -> None:
         fields = self.fields
         if fields.is_overridden:
-            raise Bypass(BypassReason.METHOD_OVERRIDE)
+            raise Bypass("method-override")
         if fields.credentials and self.coverage.rule.private == "bypass":
-            raise Bypass(BypassReason.CREDENTIALS)
+            raise Bypass("credentials")
         if fields.is_partial:
-            raise Bypass(BypassReason.PARTIAL)
+            raise Bypass("partial")
         if self.demands.no_store:
-            raise Bypass(BypassReason.CLIENT)
+            raise Bypass("client")
         if self._shared.budget.is_spent:
-            raise Bypass(BypassReason.BUSY)
+            raise Bypass("busy")
 
     async def _make_key(self) -> Key:
         canonical = self._canonical_body()
@@ -122,10 +122,10 @@ class Question:
             except UnkeyableBodyError:
                 self.record.emit(KeyRefused(self.coverage.model))
         if canonical is None and (rule.when is not None or callable(rule.tags)):
-            raise Bypass(BypassReason.NOT_JSON)
+            raise Bypass("not-json")
         when = rule.when
         if when is not None and not self._ask(lambda: when(self.parsed())):
-            raise Bypass(BypassReason.WHEN)
+            raise Bypass("when")
         return canonical
 
     def _may_be_canonical(self) -> bool:
@@ -154,7 +154,7 @@ class Question:
             return question()
         except Exception as error:
             self._shared.log_once(f"a callable of the rule {self.coverage.rule.path!r}", error)
-            raise Bypass(BypassReason.RULE_ERROR) from error
+            raise Bypass("rule-error") from error
 
 
 _NO_DEMANDS = Demands()

@@ -6,7 +6,7 @@ with the value that is wrong, never when a request meets it.
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -54,8 +54,11 @@ class StoredResponse:
 Names = Collection[str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class _Path(msgspec.Struct, frozen=True):
+    path: str
+
+
+class Rule(_Path, frozen=True, kw_only=True):
     r"""How requests of one route are cached.
 
     Args:
@@ -96,7 +99,6 @@ class Rule:
         ValueError: An argument is none of these.
     """
 
-    path: str = field(kw_only=False)
     methods: Collection[str] = frozenset({"POST"})
     statuses: Collection[int] = frozenset({200})
     ttl: float | None = 300.0
@@ -107,8 +109,10 @@ class Rule:
     models: Collection[str] = ()
     epoch: str | Callable[[Scope], str] = ""
     ignore: Sequence[str] = ()
-    defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    text: Mapping[str, Sequence[TextStep]] = field(default_factory=dict[str, Sequence[TextStep]])
+    defaults: Mapping[str, Any] = msgspec.field(default_factory=dict[str, Any])
+    text: Mapping[str, Sequence[TextStep]] = msgspec.field(
+        default_factory=dict[str, Sequence[TextStep]]
+    )
     vary: Collection[str] = ()
     private: Literal["bypass", "partition", "share"] = "bypass"
     when: Callable[[Any], object] | None = None

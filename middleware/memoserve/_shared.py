@@ -5,7 +5,7 @@ Rule: everything here is bounded, and nothing belongs to an event loop but fligh
 
 import asyncio
 import logging
-import secrets
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Coroutine, Hashable, Iterable
 from typing import Any, Generic, Literal, TypeVar
@@ -145,7 +145,7 @@ class Shared:
             return self.options.secret
         if is_needed and not isinstance(self._store, MemoryStore):
             raise ValueError("private='partition' in a store that is shared needs a secret")
-        return secrets.token_bytes(32)
+        return os.urandom(32)
 
     # Flights.
 

@@ -7,7 +7,7 @@ hits into misses, never a purge into nothing.
 """
 
 import hashlib
-import secrets
+import os
 from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
@@ -82,7 +82,7 @@ class Purger:
         if not keys:
             raise ValueError("purge needs tags, a rule, a model, or everything=True")
         for key in (*keys, purge_mark(self._namespace)):
-            await self._store.set(key, secrets.token_bytes(16), _TOKEN_TTL)
+            await self._store.set(key, os.urandom(16), _TOKEN_TTL)
 
 
 def tag_key(namespace: str, kind: str, name: str = "") -> str:
@@ -117,7 +117,7 @@ async def read_tokens(store: TokenStore, keys: Collection[str]) -> Tokens:
     for key, token in zip(ordered, found, strict=True):
         if token is None:
             # Two who make it at once leave one of them with an entry that misses: no harm.
-            token = secrets.token_bytes(16)
+            token = os.urandom(16)
             await store.set(key, token, _TOKEN_TTL)
         tokens.append((key, token))
     return tuple(tokens)
