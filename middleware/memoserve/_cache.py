@@ -4,7 +4,6 @@ Rule: this object holds options and what requests share; one `Exchange` holds on
 no rule covers passes through untouched.
 """
 
-import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable
 from typing import Literal
@@ -117,11 +116,8 @@ class CacheMiddleware:
             record.observers += tuple(o for o in self._observers if o not in known)
         try:
             await Exchange(self._shared, coverage, scope, receive, send, record=record).run()
-        except asyncio.CancelledError:
-            record.outcome = "cancelled"
-            raise
-        except BaseException:
-            record.outcome = "error"
+        except BaseException as error:
+            record.fail(error)
             raise
         finally:
             if is_outermost:

@@ -62,6 +62,6 @@ def decode(raw: bytes) -> Entry | VaryMarker:
         raise CorruptEntryError("the value does not begin as an entry of this version")
     try:
         found: Entry | VaryMarker = _decoder.decode(memoryview(raw)[len(_MAGIC) :])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # Bad UTF-8, deep nesting.
         raise CorruptEntryError(str(error)) from error
     return found

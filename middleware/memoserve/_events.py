@@ -162,6 +162,14 @@ class RequestRecord(msgspec.Struct):
         for observer in self.observers:
             tell(observer, event)
 
+    def fail(self, error: BaseException) -> None:
+        """Say how the request ended, unless it was over or somebody inside knows better.
+
+        What is no `Exception` was raised to end the task: asyncio's cancellation and others.
+        """
+        if self.sent is None and self.outcome == "ok":
+            self.outcome = "error" if isinstance(error, Exception) else "cancelled"
+
     def finish(self, now: float) -> None:
         """Report the request, if a rule covered it; `now` is the end where no byte was sent."""
         if self.model and self.observers:

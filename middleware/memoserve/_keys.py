@@ -39,7 +39,8 @@ _KEY_VERSION = b"1"  # Bump whenever the material changes: old entries then simp
 
 _CANONICAL, _RAW = b"\x01", b"\x00"  # So that no raw body equals a canonical one.
 
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
+# Possessive, and good without a closing quote: so no body costs more than one pass.
+_STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _MINUS_ZERO = re.compile(rb"-0(?![.eE0-9])")
 
 _pack = msgspec.msgpack.Encoder().encode

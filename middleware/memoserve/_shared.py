@@ -117,6 +117,7 @@ class Shared:
     def _open(self) -> None:
         store = open_store(self._source) if isinstance(self._source, str) else self._source
         self._store: Store | None = store
+        self.notify(StoreOpened(store))
         self._writer = GuardedStore(store, self.options.store_deadline, self._report)
         # What is in memory answers at once and does not fail: a guard would only cost.
         self._reader: KeyReader = store if isinstance(store, MemoryStore) else self._writer

@@ -69,9 +69,11 @@ class Purger:
         Answers that are being made at this moment are purged too.
 
         Raises:
-            ValueError: Nothing was named.
+            ValueError: Nothing was named, or one name where there should be several.
             Exception: Whatever the store raises; then not all of it may be purged.
         """
+        if isinstance(tags, str):
+            raise ValueError(f"tags must be several names, not the string {tags!r}")
         keys = [tag_key(self._namespace, "tag", tag) for tag in tags]
         if rule is not None:
             keys.append(tag_key(self._namespace, "rule", rule))
@@ -81,7 +83,8 @@ class Purger:
             keys.append(tag_key(self._namespace, "everything"))
         if not keys:
             raise ValueError("purge needs tags, a rule, a model, or everything=True")
-        for key in (*keys, purge_mark(self._namespace)):
+        # The mark goes first: a fill that ends in between reads tags before it reads the mark.
+        for key in (purge_mark(self._namespace), *keys):
             await self._store.set(key, os.urandom(16), _TOKEN_TTL)
 
 

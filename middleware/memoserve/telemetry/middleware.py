@@ -54,7 +54,7 @@ class TelemetryMiddleware:
             # A copy: who calls twice with one scope makes two requests.
             await self._app({**scope, "memoserve": record}, receive, send)
         except BaseException as error:
-            _note_failure(record, error)
+            record.fail(error)
             raise
         finally:
             record.finish(time.perf_counter())
@@ -76,12 +76,3 @@ def _default_observers() -> tuple[Observer, ...]:
     except Exception:
         _logger.exception("there will be no metrics")
         return ()
-
-
-def _note_failure(record: RequestRecord, error: BaseException) -> None:
-    """Say how the request ended, unless it was over or an inner layer knows better.
-
-    What is no `Exception` was raised to end this task: asyncio's and Trio's cancellation alike.
-    """
-    if record.sent is None and record.outcome == "ok":
-        record.outcome = "error" if isinstance(error, Exception) else "cancelled"
