@@ -17,8 +17,9 @@ from memoserve import CacheMiddleware, Rule
 CALLS, ROUNDS = 10_000, 9
 
 ANSWER = b'{"label":"POSITIVE","score":0.99}' + b" " * 87
-BODY = json.dumps({"text": "The staff were friendly, and dinner was lovely." * 2}).encode()[:120]
-BODY = BODY[:-2].rstrip(b'"') + b'"}'
+BODY = json.dumps(
+    {"text": "The staff were friendly, dinner was lovely. " * 2, "max_length": 40}
+).encode()
 SCOPE: dict[str, Any] = {
     "type": "http",
     "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -41,7 +42,7 @@ SCOPE: dict[str, Any] = {
 }
 
 
-async def app(scope: Any, receive: Any, send: Any) -> None:
+async def app(_scope: Any, receive: Any, send: Any) -> None:
     """Read the body and answer, as little as an app can do."""
     await receive()
     headers = [(b"content-type", b"application/json"), (b"content-length", b"120")]
@@ -54,7 +55,7 @@ async def receive() -> Any:
     return {"type": "http.request", "body": BODY, "more_body": False}
 
 
-async def send(message: Any) -> None:
+async def send(_message: Any) -> None:
     """Take what is sent."""
 
 
