@@ -74,18 +74,22 @@ class HeaderFilter:
         """Go once over the headers of a request."""
         fields = RequestFields([], [], [])
         kinds = self._kinds
+        has_type = False
         for name, value in scope["headers"]:
             kind, lowered = kinds.get(name) or self._learn(name)
             if kind is _Kind.OTHER:
                 continue
             if kind is _Kind.KEYED:
                 fields.keyed.append((lowered, value))
-                if lowered == b"content-type":
-                    fields.is_json = _claims_json(value)
+                if lowered == b"content-type":  # Of two, a server may take either.
+                    fields.is_json = not has_type and _claims_json(value)
+                    has_type = True
                 elif lowered == b"content-encoding":
-                    fields.is_encoded = value.strip().lower() not in {b"", b"identity"}
+                    fields.is_encoded |= value.strip().lower() not in {b"", b"identity"}
             else:
                 _note(fields, kind, lowered, value)
+                if lowered in self._keyed:  # A rule may name in `vary` what means more than that.
+                    fields.keyed.append((lowered, value))
         fields.keyed.sort(key=operator.itemgetter(0))
         certificate = _client_certificate(scope)
         if certificate:
@@ -104,9 +108,7 @@ class HeaderFilter:
             return _Kind.OVERRIDE
         if self._carries_credentials(name):
             return _Kind.CREDENTIAL
-        if name in self._keyed:
-            return _Kind.KEYED
-        return _KINDS.get(name, _Kind.OTHER)
+        return _KINDS.get(name, _Kind.KEYED if name in self._keyed else _Kind.OTHER)
 
     def _carries_credentials(self, name: bytes) -> bool:
         if self._credentials is not None:

@@ -6,6 +6,7 @@ Sources: RFC 9110 (semantics), RFC 9111 (caching), RFC 5861 (stale content), RFC
 """
 
 import enum
+import math
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -103,7 +104,8 @@ def _split_list(text: bytes) -> Iterable[bytes]:
         elif octet == ord(",") and not is_quoted:
             yield text[start:place]
             start = place + 1
-    yield text[start:]
+    # A quote that is never closed must not hide the directives behind it.
+    yield from text[start:].split(b",") if is_quoted else [text[start:]]
 
 
 def _unquoted(argument: bytes) -> bytes:
@@ -209,9 +211,13 @@ def _upstream_age(headers: Iterable[Header]) -> float:
 def _http_date(value: bytes) -> float | None:
     # Imported here, as few responses have an Expires and this is a tenth of all our imports.
     import email.utils  # noqa: PLC0415
+    from datetime import UTC  # noqa: PLC0415
 
     try:
-        return email.utils.parsedate_to_datetime(value.decode("latin-1")).timestamp()
+        date = email.utils.parsedate_to_datetime(value.decode("latin-1"))
+        if date.tzinfo is None:  # The asctime form names no zone; all HTTP dates are in GMT.
+            date = date.replace(tzinfo=UTC)
+        return date.timestamp()
     except (ValueError, OverflowError):
         return None
 
@@ -234,7 +240,7 @@ def _named_by_connection(headers: Iterable[Header]) -> set[bytes]:
 
 def cache_status_hit(ttl: float) -> Header:
     """Say that the answer came from the store; stale where `ttl` is below zero."""
-    return (b"cache-status", b"memoserve; hit; ttl=%d" % ttl)
+    return (b"cache-status", b"memoserve; hit; ttl=%d" % math.floor(ttl))
 
 
 def cache_status_miss(*, is_forced: bool, is_collapsed: bool, status: int) -> Header:

@@ -5,6 +5,7 @@ with the value that is wrong, never when a request meets it.
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from memoserve._asgi import Header, Scope
-from memoserve._keys import Edits, TextStep, is_json_pointer
+from memoserve._keys import Edits, TextStep, is_json_pointer, parse_json
 
 if TYPE_CHECKING:
     import re
@@ -127,10 +128,13 @@ class Rule(_Path, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Refuse what no request could be treated by."""
-        _check_path(self)
-        _check_closed_sets(self)
-        _check_numbers(self)
-        _check_body_options(self)
+        try:
+            _check_path(self)
+            _check_closed_sets(self)
+            _check_numbers(self)
+            _check_body_options(self)
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"an option is of the wrong type ({error}): {self!r}") from error
 
 
 class Coverage(msgspec.Struct, frozen=True):
@@ -228,9 +232,10 @@ def _check_path(rule: Rule) -> None:
     if "{" in rule.path:
         try:
             _compile(rule.path)
-        except (AssertionError, ValueError) as error:  # Starlette asserts that a convertor exists.
+        # Starlette asserts that a convertor exists, and looks it up where assertions are off.
+        except (AssertionError, KeyError, ValueError) as error:
             raise ValueError(f"path {rule.path!r} is no Starlette pattern: {error}") from error
-    if rule.models and "{model" not in rule.path:
+    if rule.models and "{model}" not in rule.path and "{model:" not in rule.path:
         raise ValueError(f"models needs a {{model}} in the path, not {rule.path!r}")
 
 
@@ -250,13 +255,13 @@ def _check_subset(name: str, values: Collection[Any], allowed: Collection[Any]) 
 
 
 def _check_numbers(rule: Rule) -> None:
-    if rule.ttl is not None and not rule.ttl > 0:
-        raise ValueError(f"ttl must be positive or None, not {rule.ttl!r}")
+    if rule.ttl is not None and not 0 < rule.ttl < math.inf:
+        raise ValueError(f"ttl must be a positive number of seconds or None, not {rule.ttl!r}")
     if not 0 <= rule.jitter < 1:
         raise ValueError(f"jitter must be at least 0 and below 1, not {rule.jitter!r}")
     for name in ("stale_while_revalidate", "stale_if_error", "min_cost"):
-        if not getattr(rule, name) >= 0:
-            raise ValueError(f"{name} must not be negative, as {getattr(rule, name)!r} is")
+        if not 0 <= getattr(rule, name) < math.inf:
+            raise ValueError(f"{name} must be seconds, 0 or more, not {getattr(rule, name)!r}")
     for name in ("max_request_bytes", "max_response_bytes"):
         if not getattr(rule, name) > 0:
             raise ValueError(f"{name} must be positive, not {getattr(rule, name)!r}")
@@ -271,7 +276,10 @@ def _check_body_options(rule: Rule) -> None:
     for pointer in (*rule.ignore, *rule.defaults, *rule.text):
         if not is_json_pointer(pointer):
             raise ValueError(f"{pointer!r} is no JSON pointer to a part of the body")
+    values = list(rule.defaults.values())
     try:
-        msgspec.json.encode(list(rule.defaults.values()))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"defaults must be JSON values: {rule.defaults!r}") from error
+        is_json = parse_json(msgspec.json.encode(values)) == values
+    except (TypeError, ValueError):
+        is_json = False
+    if not is_json:  # What comes back changed (NaN as null, a set as an array) is none either.
+        raise ValueError(f"defaults must be JSON values, not {rule.defaults!r}")

@@ -12,6 +12,7 @@ from memoserve.stores.memory import MemoryStore
 
 __all__ = ["BatchStore", "Store", "open_store"]
 
+_REDIS_SCHEMES = ("redis", "rediss", "unix")
 _UNITS = {"kb": 1024, "mb": 1024**2, "gb": 1024**3}
 
 
@@ -42,19 +43,40 @@ class BatchStore(Store, Protocol):
 
 
 def open_store(url: str) -> Store:
-    """Make the store that a URL names: `memory://`, `memory://?max_bytes=256mb`.
+    """Make the store that a URL names: `memory://?max_bytes=256mb`, `redis://host:6379/0`.
+
+    `rediss://` is Redis over TLS, `unix://` a socket; redis-py documents what follows in them.
 
     Raises:
         ValueError: The URL names no store that there is, or an option that it does not have.
+        ModuleNotFoundError: The store needs an extra that is not installed.
     """
+    scheme = urlsplit(url).scheme
+    if scheme == "memory":
+        return _open_memory(url)
+    if scheme in _REDIS_SCHEMES:
+        return _open_redis(url)
+    known = ", ".join(f"{known}://" for known in ("memory", *_REDIS_SCHEMES))
+    # The scheme alone: the rest may hold a password.
+    raise ValueError(f"store must be a URL with one of {known}, not with {scheme!r}")
+
+
+def _open_memory(url: str) -> Store:
     parts = urlsplit(url)
-    if parts.scheme != "memory" or parts.netloc or parts.path:
-        raise ValueError(f"store must be a URL like memory://?max_bytes=256mb, not {url!r}")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     limit = options.pop("max_bytes", "256mb")
-    if options:
-        raise ValueError(f"memory:// has the option max_bytes, but not {', '.join(options)}")
+    if options or parts.netloc or parts.path:
+        raise ValueError(f"store must be like memory://?max_bytes=256mb, not {url!r}")
     return MemoryStore(_bytes_of(limit))
+
+
+def _open_redis(url: str) -> Store:
+    try:
+        from memoserve.stores.redis import RedisStore  # noqa: PLC0415  (only who uses it has it)
+    except ModuleNotFoundError as error:
+        message = f"{urlsplit(url).scheme}:// needs redis-py: pip install memoserve[redis]"
+        raise ModuleNotFoundError(message, name=error.name) from error
+    return RedisStore.from_url(url)
 
 
 def _bytes_of(text: str) -> int:

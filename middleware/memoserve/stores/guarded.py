@@ -26,8 +26,8 @@ class GuardedStore:
     Args:
         store: The store that does the work.
         deadline: Seconds after which a call is given up.
-        report: Told of every call: its operation, its seconds, and the name of its error,
-            empty for success.
+        report: Told of every call that was not cancelled: its operation, its seconds, and the
+            name of its error, empty for success.
     """
 
     def __init__(
@@ -59,18 +59,17 @@ class GuardedStore:
         self, operation: Operation, call: Awaitable[_Result], *, otherwise: _Result
     ) -> _Result:
         started = time.perf_counter()
-        error = ""
+        error, result = "", otherwise
         try:
             async with asyncio.timeout(self._deadline):
-                return await call
+                result = await call
         except Exception as raised:  # noqa: BLE001  (a store's client may raise anything)
             error = type(raised).__name__
             if not self._is_failing:
                 _logger.warning("the store fails, so answers are not cached: %r", raised)
-            return otherwise
-        finally:
-            self._is_failing = bool(error)
-            self._report(operation, time.perf_counter() - started, error)
+        self._is_failing = bool(error)
+        self._report(operation, time.perf_counter() - started, error)
+        return result
 
 
 async def _get_many(store: Store, keys: Sequence[str]) -> list[bytes | None]:

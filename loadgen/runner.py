@@ -1,0 +1,184 @@
+"""The engine: sends a plan on its schedule and writes down three times per request.
+
+Rule: the schedule is absolute and is never moved. A request that is late goes out at once
+(catch-up) and its lateness counts in its response time; one that is due while too many are in
+flight is dropped and counted, not delayed. So a stall of the server shows as what its users would
+have felt (coordinated omission, wrk2's lesson), and a stall of the generator shows as lag.
+"""
+
+import asyncio
+import contextlib
+import gc
+import itertools
+import time
+from collections.abc import Callable, Coroutine, Generator
+from dataclasses import dataclass
+
+from loadgen.explain import Explanation, Fills, explain
+from loadgen.plan import Plan
+from loadgen.records import Records
+from loadgen.transport import Client, Reply, Request, exchange, prepare
+
+__all__ = ["Probe", "Run", "drive", "probe", "unless"]
+
+_HEAD_START = 0.05  # Seconds between the last preparation and the first due time.
+_CATCH_UP = 50  # Late requests sent in a row before answers are read again.
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What a closed loop found out: how each exchange ended, in how many seconds altogether."""
+
+    replies: tuple[Reply, ...]
+    elapsed: float
+
+    @property
+    def rate(self) -> float:
+        """Usable answers per second."""
+        usable = sum(1 for reply in self.replies if reply.is_usable)
+        return usable / self.elapsed
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished run: what was planned and what was measured."""
+
+    plan: Plan
+    records: Records
+    elapsed: float  # Seconds from the first due time to the end of the last answer.
+    cpu: float  # Share of one core that the generator took meanwhile.
+    interrupted: bool = False
+
+    def explain(
+        self, ttl: float | None = None, *, coalesce: bool = True, warm: Fills | None = None
+    ) -> Explanation:
+        """Say of each request why it was a hit or a miss; see `loadgen.explain`."""
+        return explain(self.plan, self.records, ttl=ttl, coalesce=coalesce, warm=warm)
+
+
+async def drive(
+    plan: Plan,
+    client: Client,
+    *,
+    max_inflight: int = 512,
+    drain: float = 30.0,
+    stop: asyncio.Event | None = None,
+    watch: Callable[[Records], None] | None = None,
+) -> Run:
+    """Send a plan with any httpx client and return what happened.
+
+    Args:
+        plan: what to send, and when.
+        client: an `httpx.AsyncClient`; with an `ASGITransport` there is no network at all.
+        max_inflight: a request that is due while so many are unanswered is dropped.
+        drain: seconds that the last answers have after the last send.
+        stop: set it to end early: nothing more is sent, open requests are given up.
+        watch: called once, before the first request, with the records that will fill.
+    """
+    records = Records(len(plan.rows))
+    engine = _Engine(client, records, prepare(client, plan), max_inflight)
+    if watch is not None:
+        watch(records)
+    clock = asyncio.get_running_loop().time
+    with _frozen_heap():
+        cpu, started = time.process_time(), clock() + _HEAD_START
+        await unless(stop or asyncio.Event(), engine.run(plan, started, drain))
+        elapsed = max(clock() - started, _HEAD_START)
+        cpu = time.process_time() - cpu
+    return Run(plan, records, elapsed, cpu / elapsed, stop is not None and stop.is_set())
+
+
+async def probe(
+    client: Client, plan: Plan, *, connections: int, duration: float, stop: asyncio.Event
+) -> Probe:
+    """Ask for the requests of a plan, over and over, `connections` at a time: what can it take?"""
+    requests = itertools.cycle(prepare(client, plan))
+    replies: list[Reply] = []
+    clock = asyncio.get_running_loop().time
+    started = clock()
+
+    async def ask() -> None:
+        while clock() < started + duration:
+            replies.append(await exchange(client, next(requests)))
+
+    async def ask_side_by_side() -> None:
+        async with asyncio.TaskGroup() as askers:
+            for _ in range(connections):
+                askers.create_task(ask())
+
+    await unless(stop, ask_side_by_side())
+    return Probe(tuple(replies), clock() - started)
+
+
+class _Engine:
+    """The sending of one plan."""
+
+    def __init__(
+        self, client: Client, records: Records, requests: list[Request], max_inflight: int
+    ) -> None:
+        self._client = client
+        self._records = records
+        self._requests = requests
+        self._max_inflight = max_inflight
+        self._open: set[int] = set()
+        self._clock = asyncio.get_running_loop().time
+
+    async def run(self, plan: Plan, started: float, drain: float) -> None:
+        """Send everything, wait for the answers; those that take longer than `drain` fail."""
+        try:
+            async with asyncio.timeout(None) as limit, asyncio.TaskGroup() as flights:
+                await self._dispatch(plan, started, flights)
+                limit.reschedule(self._clock() + drain)
+        except TimeoutError:
+            for row in self._open:
+                self._records.fail(row, now=self._clock(), reason="unfinished at the end")
+
+    async def _dispatch(self, plan: Plan, started: float, flights: asyncio.TaskGroup) -> None:
+        for row, offset in enumerate(plan.rows.due):
+            due = started + offset
+            ahead = due - self._clock()
+            if ahead > 0:
+                await asyncio.sleep(ahead)
+            elif row % _CATCH_UP == 0:
+                await asyncio.sleep(0)
+            if len(self._open) >= self._max_inflight:
+                self._records.drop()
+                continue
+            self._open.add(row)
+            flights.create_task(self._send(row, due))
+
+    async def _send(self, row: int, due: float) -> None:
+        self._records.send(row, due=due, now=self._clock())
+        reply = await exchange(self._client, self._requests[row])
+        now = self._clock()
+        self._open.remove(row)
+        if reply.failure is not None:
+            self._records.fail(row, now=now, reason=reply.failure)
+            return
+        self._records.answer(
+            row, now=now, status=reply.status, cache=reply.cache, retried=reply.retried
+        )
+
+
+async def unless(stop: asyncio.Event, work: Coroutine[None, None, None]) -> None:
+    """Do `work`, or break it off when `stop` is set; nothing is left running either way."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:  # Cancelled itself, too.
+        working.cancel()
+        stopping.cancel()
+        await asyncio.wait({working, stopping})
+    if not working.cancelled():
+        working.result()
+
+
+@contextlib.contextmanager
+def _frozen_heap() -> Generator[None]:
+    """Keep the plan out of the garbage collector's sight: a full collection costs 10s of ms."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
