@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 __all__ = ["main"]
@@ -47,7 +47,7 @@ def main() -> int:
 
 
 @contextmanager
-def _serving() -> Iterator[str]:
+def _serving() -> Generator[str]:
     """Serve on a free port, in a session of its own, so that Ctrl-C reaches the client first."""
     _say("loading three models")
     environment = {"MODELS": "bundled", "LOG_LEVEL": "warning", **os.environ}

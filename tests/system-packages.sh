@@ -4,7 +4,7 @@ set -eu
 
 missing=""
 command -v promtool >/dev/null || missing="$missing prometheus"
-command -v chromium >/dev/null || missing="$missing chromium"
+command -v redis-server >/dev/null || missing="$missing redis-server"
 [ -z "$missing" ] && exit 0
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

@@ -255,7 +255,8 @@ class Exchange:
                 fill.judge(message)
             await answer(message)
             if ends_response(message, has_trailers=False):
-                await fill.keep(cost)
+                # Shielded: apps that listen for a disconnect cancel their own `send` after this.
+                await asyncio.shield(self._shared.spawn(fill.keep(cost)))
 
         has_raised = False
         try:

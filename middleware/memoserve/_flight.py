@@ -159,6 +159,7 @@ class Flight:
         self._responded = self._started
         self._waited = 0.0
         self._is_ended = False  # The response's last message has been sent.
+        self._is_keeping = False  # From then on until it has been kept.
         self._is_over = False  # The app has returned or raised.
         self._is_windowed = False
         self._is_watching = False
@@ -216,14 +217,19 @@ class Flight:
         self._append(message)
         self._note_cost()
         if ends_response(message, has_trailers=self._start.get("trailers", False)):
-            self._is_ended = True
+            self._is_ended = self._is_keeping = True
             self._moved.fire()
         self._arrived.fire()
-        await self._pace()
-        if self._is_ended:
-            await self._keep(self)
-        elif self._departure is not None and not self._clients and not self._finish:
-            raise self._departure
+        try:
+            await self._pace()
+            if self._is_ended:
+                await self._keep(self)
+            elif self._departure is not None and not self._clients and not self._finish:
+                raise self._departure
+        finally:
+            if self._is_keeping:
+                self._is_keeping = False
+                self._moved.fire()
 
     def _note_cost(self) -> None:
         if not self._is_ended:
@@ -275,11 +281,15 @@ class Flight:
         self._trim()
 
     async def _everyone_gone(self) -> None:
-        """Wait until no client needs the app's answer any more."""
+        """Wait until no client needs the app's answer any more, and it has been kept.
+
+        Many apps (Starlette's streams and files, below ASGI 2.4) cancel their own `send` when
+        they hear of a disconnect, and every server reports one after the last byte.
+        """
         self._is_watching = True
         for client in self._clients:
             self._watch(client)
-        while self._clients or (self._finish and not self._is_ended):
+        while self._clients or self._is_keeping or (self._finish and not self._is_ended):
             await self._moved.wait()
 
     def _watch(self, client: Client) -> None:

@@ -58,7 +58,8 @@ def open_store(url: str) -> Store:
         return _open_redis(url)
     known = ", ".join(f"{known}://" for known in ("memory", *_REDIS_SCHEMES))
     # The scheme alone: the rest may hold a password.
-    raise ValueError(f"store must be a URL with one of {known}, not with {scheme!r}")
+    given = f"{scheme}://"
+    raise ValueError(f"store must be a URL with one of {known}, not with {given!r}")
 
 
 def _open_memory(url: str) -> Store:

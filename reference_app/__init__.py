@@ -1,0 +1,1 @@
+"""A small model server behind memoserve: sentiment, summarization and question answering."""

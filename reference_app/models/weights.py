@@ -1,0 +1,146 @@
+"""Where weights come from: this checkout, the Hugging Face hub, or a seed.
+
+Rule: whatever the source, one code path loads them, safetensors only, nothing unpickled; only `hub`
+touches the network.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from transformers import (
+    AutoModelForQuestionAnswering,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DistilBertConfig,
+    T5Config,
+)
+
+from reference_app.models.results import ModelInfo, Source, Task
+
+__all__ = ["BUNDLED", "ModelUnavailableError", "Weights", "load_weights"]
+
+BUNDLED: Final = Path(__file__).parents[1] / "bundled"
+
+# transformers types few of these; past this table everything is a Weights.
+_AUTO: Final[dict[Task, Any]] = {
+    "sentiment": AutoModelForSequenceClassification,
+    "summarize": AutoModelForSeq2SeqLM,
+    "answer": AutoModelForQuestionAnswering,
+}
+_HUB: Final[dict[Task, str]] = {
+    "sentiment": "distilbert-base-uncased-finetuned-sst-2-english",
+    "summarize": "t5-small",
+    "answer": "distilbert-base-cased-distilled-squad",
+}
+_SEED: Final = 0
+
+
+class ModelUnavailableError(RuntimeError):
+    """The weights cannot be had; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A model in eval mode with its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+    info: ModelInfo
+
+
+def load_weights(task: Task, source: Source) -> Weights:
+    """Load a model and its tokenizer.
+
+    Raises:
+        ModelUnavailableError: a file is missing or the hub cannot be reached.
+    """
+    started = time.perf_counter()
+    device = "cpu" if source == "bundled" or not torch.cuda.is_available() else "cuda"
+    model, tokenizer = _seeded(task) if source == "random" else _pretrained(task, source)
+    model = model.to(device).eval()
+    info = ModelInfo(
+        task=task,
+        name=_HUB[task] if source == "hub" else f"{source}-{task}",
+        version=_seed_digest(model) if source == "random" else _weights_digest(model),
+        source=source,
+        parameters=sum(weight.numel() for weight in model.parameters()),
+        device=device,
+        load_seconds=time.perf_counter() - started,
+    )
+    return Weights(model, tokenizer, info)
+
+
+def _pretrained(task: Task, source: Source) -> tuple[Any, Any]:
+    name = _HUB[task] if source == "hub" else str(BUNDLED / task)
+    auto_tokenizer: Any = AutoTokenizer
+    try:
+        # float32 also where the file holds float16: a CPU computes faster with it.
+        model = _AUTO[task].from_pretrained(name, dtype=torch.float32, use_safetensors=True)
+        return model, auto_tokenizer.from_pretrained(name)
+    except OSError as error:
+        raise ModelUnavailableError(_advice(task, source)) from error
+
+
+def _advice(task: Task, source: Source) -> str:
+    if source == "hub":
+        return (
+            f"cannot load {_HUB[task]!r} from the Hugging Face hub or its cache: is the network"
+            " there? MODELS=bundled uses the small models of this checkout instead"
+        )
+    return f"the bundled model {task!r} is missing; `python -m reference_app.training {task}`"
+
+
+def _seeded(task: Task) -> tuple[Any, Any]:
+    """Make the hub's architecture at full size, with random weights.
+
+    The tokenizer is the bundled one, whose ids all lie within the larger vocabulary. Its words are
+    split more finely, so that a text costs rather more than with the real tokenizer.
+    """
+    _, tokenizer = _pretrained(task, "bundled")
+    config = _FULL_SIZE[task]()
+    chance: Any = torch.random  # torch leaves it untyped.
+    with chance.fork_rng():
+        chance.manual_seed(_SEED)
+        model = _AUTO[task].from_config(config, dtype=torch.float32)
+    tokenizer.model_max_length = 512
+    return model, tokenizer
+
+
+def _sentiment_config() -> DistilBertConfig:
+    return DistilBertConfig(
+        id2label={0: "NEGATIVE", 1: "POSITIVE"}, label2id={"NEGATIVE": 0, "POSITIVE": 1}
+    )
+
+
+def _summarize_config() -> Any:
+    config: Any = T5Config  # Its signature lacks decoder_start_token_id.
+    return config(decoder_start_token_id=0)  # The other defaults are those of t5-small.
+
+
+def _answer_config() -> DistilBertConfig:
+    return DistilBertConfig(vocab_size=28_996)
+
+
+_FULL_SIZE: Final[dict[Task, Callable[[], Any]]] = {
+    "sentiment": _sentiment_config,
+    "summarize": _summarize_config,
+    "answer": _answer_config,
+}
+
+
+def _weights_digest(model: Any) -> str:
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(weight.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _seed_digest(model: Any) -> str:
+    return hashlib.sha256(f"{_SEED} {model.config.to_json_string()}".encode()).hexdigest()[:12]
