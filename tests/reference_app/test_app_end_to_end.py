@@ -1,0 +1,126 @@
+"""`python -m reference_app` as an operator meets it: a process, a port, signals and exit codes."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "reference_app"]
+
+
+def environment(**variables: str) -> dict[str, str]:
+    return {**os.environ, "HF_HUB_OFFLINE": "1", **variables}
+
+
+@contextmanager
+def serving(*arguments: str, **variables: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server process and its address."""
+    process = subprocess.Popen(
+        [*COMMAND, "--port", "0", *arguments],
+        cwd=ROOT,
+        env=environment(**variables),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        announced = re.fullmatch(
+            r"serving on (http://127\.0\.0\.1:\d+)\n", process.stdout.readline()
+        )
+        assert announced
+        yield process, announced[1]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def until_ready(client: httpx.Client) -> None:
+    deadline = time.monotonic() + 120
+    while (response := client.get("/health/ready")).status_code != 200:
+        assert time.monotonic() < deadline, response.text
+        time.sleep(0.05)  # Another process: there is no event to wait for.
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_answers_reuses_counts_and_stops(stop: signal.Signals) -> None:
+    with serving() as (process, url), httpx.Client(base_url=url, timeout=30) as client:
+        assert client.get("/health/live").status_code == 200
+        until_ready(client)
+
+        question = {"text": "The staff were friendly and dinner was lovely."}
+        first = client.post("/v1/sentiment", json=question)
+        again = client.post("/v1/sentiment", json=question)
+        metrics = client.get("/metrics").text
+        process.send_signal(stop)
+        code = process.wait(30)
+
+    assert (first.status_code, first.json()["label"]) == (200, "POSITIVE")
+    assert first.json()["model"]["source"] == "bundled"
+    assert "fwd=miss" in first.headers["cache-status"]
+    assert "; hit; ttl=" in again.headers["cache-status"]
+    assert again.json() == first.json()
+    for status in ("miss", "hit"):
+        sample = rf'request_duration_seconds_count\{{[^}}]*cache_status="{status}"[^}}]*\}} 1\.0'
+        assert re.search(sample, metrics)
+    assert code == 0
+
+
+def finished(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=ROOT,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("MODELS", "huge"), ("CACHE_TTL", "soon"), ("STORE_URL", "nowhere://")],
+)
+def test_a_wrong_setting_ends_the_start_with_one_clear_line(variable: str, value: str) -> None:
+    result = finished("--port", "0", **{variable: value})
+
+    assert result.returncode == 2
+    assert value in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+
+
+def test_models_that_do_not_load_end_the_process_and_say_why(tmp_path: Path) -> None:
+    result = finished("--port", "0", MODELS="hub", HF_HOME=str(tmp_path))
+
+    assert result.returncode == 1
+    last_line = result.stderr.splitlines()[-1]
+    assert last_line.startswith("Error: the models could not be loaded")
+    assert "MODELS=bundled" in last_line
+
+
+def test_a_taken_port_ends_the_start() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        result = finished("--port", str(taken.getsockname()[1]))
+
+    assert result.returncode == 3
+    assert "address already in use" in result.stderr.lower()
+    assert result.stdout == ""
+
+
+def test_help_names_the_options() -> None:
+    result = finished("--help")
+
+    assert result.returncode == 0
+    assert "--host" in result.stdout
+    assert "--port" in result.stdout
