@@ -63,9 +63,13 @@ class RequestBody(msgspec.Struct):
 
 async def read_body(receive: Receive, limit: int) -> RequestBody:
     """Read a request's body until it ends, or until it holds more than `limit` bytes."""
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body", False):
+        chunk = message.get("body", b"")  # Nearly always all of it is here.
+        size = len(chunk)
+        return RequestBody([message], [chunk], size, size <= limit, is_disconnected=False)
     body = RequestBody([], [], 0, is_complete=False, is_disconnected=False)
     while True:
-        message = await receive()
         body.messages.append(message)
         if message["type"] != "http.request":
             body.is_disconnected = True
@@ -78,6 +82,7 @@ async def read_body(receive: Receive, limit: int) -> RequestBody:
         if not message.get("more_body", False):
             body.is_complete = True
             return body
+        message = await receive()
 
 
 def replay(messages: Iterable[Message], receive: Receive) -> Receive:

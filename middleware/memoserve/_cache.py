@@ -11,7 +11,7 @@ from typing import Literal
 from memoserve._asgi import ASGIApp, Message, Receive, Scope, Send
 from memoserve._events import Observer, RequestRecord
 from memoserve._exchange import Exchange
-from memoserve._rules import Coverage, Rule, RuleBook, route_path
+from memoserve._rules import Rule, RuleBook, route_path
 from memoserve._shared import Options, Shared
 from memoserve.stores import Store
 
@@ -75,18 +75,15 @@ class CacheMiddleware:
             clock=clock,
         )
         self._rules = RuleBook(rules)
-        self._shared = Shared(app, options, self._rules.rules, store)
-        self._observers = () if observer is None else (observer,)
+        self._shared = Shared(app, options, self._rules.rules, store, observer)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] == "http":
             coverage = self._rules.find(scope["method"], route_path(scope))
-            record: RequestRecord | None = scope.get("memoserve")
-            if coverage is not None and not (
-                record and record.rule
-            ):  # Else a cache outside has it.
-                await self._serve(coverage, scope, receive, send, record)
+            outer: RequestRecord | None = scope.get("memoserve")
+            if coverage is not None and not (outer and outer.rule):  # Else a cache outside has it.
+                await Exchange(self._shared, coverage, scope, receive, send).run()
                 return
         elif scope["type"] == "lifespan":
             send = self._closing(send)
@@ -98,30 +95,6 @@ class CacheMiddleware:
         The ASGI lifespan does this; call it where there is none.
         """
         await self._shared.aclose()
-
-    async def _serve(
-        self,
-        coverage: Coverage,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        record: RequestRecord | None,
-    ) -> None:
-        is_outermost = record is None
-        if record is None:
-            record = RequestRecord(time.perf_counter(), self._observers)
-            scope = {**scope, "memoserve": record}
-        elif self._observers:
-            known = record.observers
-            record.observers += tuple(o for o in self._observers if o not in known)
-        try:
-            await Exchange(self._shared, coverage, scope, receive, send, record=record).run()
-        except BaseException as error:
-            record.fail(error)
-            raise
-        finally:
-            if is_outermost:
-                record.finish(time.perf_counter())
 
     def _closing(self, send: Send) -> Send:
         """Close before the server hears that the app has shut down."""

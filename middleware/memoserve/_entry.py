@@ -12,10 +12,10 @@ from memoserve._rules import StoredResponse
 
 __all__ = ["Entry", "VaryMarker", "decode", "encode"]
 
-_MAGIC = b"memoserve\x01"  # The last byte is the version: bump it whenever the fields change.
+_VERSION = "memoserve/1"  # Bump it whenever the fields change; each value begins with it.
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True, tag="e"):
+class Entry(msgspec.Struct, frozen=True, array_like=True, tag=f"{_VERSION} answer"):
     """One stored response, and what is needed to decide whether it may be used."""
 
     verifier: bytes
@@ -27,7 +27,8 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, tag="e"):
     stale_while_revalidate: float
     stale_if_error: float
     cost: float
-    tags: tuple[tuple[str, bytes], ...]  # The tags' store keys, and their tokens as the fill began.
+    tokens: tuple[bytes, ...]  # Of the tags that all entries have, in their order.
+    tags: tuple[tuple[str, bytes], ...]  # Those of its own: their keys and tokens.
 
     def response(self, now: float) -> StoredResponse:
         """Return it as the user's callables see it."""
@@ -36,7 +37,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, tag="e"):
         )
 
 
-class VaryMarker(msgspec.Struct, frozen=True, array_like=True, tag="v"):
+class VaryMarker(msgspec.Struct, frozen=True, array_like=True, tag=f"{_VERSION} vary"):
     """In the place of an entry: the answers differ by these request fields."""
 
     verifier: bytes
@@ -49,7 +50,7 @@ _decoder = msgspec.msgpack.Decoder(Entry | VaryMarker)
 
 def encode(item: Entry | VaryMarker) -> bytes:
     """Return the bytes that `decode` reads."""
-    return _MAGIC + _encoder.encode(item)
+    return _encoder.encode(item)
 
 
 def decode(raw: bytes) -> Entry | VaryMarker:
@@ -58,10 +59,8 @@ def decode(raw: bytes) -> Entry | VaryMarker:
     Raises:
         CorruptEntryError: It did not write this.
     """
-    if not raw.startswith(_MAGIC):
-        raise CorruptEntryError("the value does not begin as an entry of this version")
     try:
-        found: Entry | VaryMarker = _decoder.decode(memoryview(raw)[len(_MAGIC) :])
+        found: Entry | VaryMarker = _decoder.decode(raw)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # Bad UTF-8, deep nesting.
         raise CorruptEntryError(str(error)) from error
     return found

@@ -73,7 +73,7 @@ class StoreWritten(msgspec.Struct, frozen=True, gc=False):
 
 
 class StoreCalled(msgspec.Struct, frozen=True, gc=False):
-    """One call of a store that does IO; a store in memory is not timed."""
+    """One call of a store; lookups in memory are not timed, as they cost less than the timing."""
 
     operation: Literal["get", "set", "delete"]
     seconds: float

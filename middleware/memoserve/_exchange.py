@@ -40,7 +40,7 @@ from memoserve._policy import (
     replayable,
     vary_of,
 )
-from memoserve._request import Bypass, Question
+from memoserve._request import Question
 from memoserve._rules import Coverage
 from memoserve._shared import Shared
 
@@ -69,15 +69,13 @@ class Exchange:
     """One request."""
 
     def __init__(
-        self,
-        shared: Shared,
-        coverage: Coverage,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        *,
-        record: RequestRecord,
+        self, shared: Shared, coverage: Coverage, scope: Scope, receive: Receive, send: Send
     ) -> None:
+        record: RequestRecord | None = scope.get("memoserve")
+        self._is_outermost = record is None
+        if record is None:
+            record = RequestRecord(time.perf_counter())
+            scope = {**scope, "memoserve": record}
         self._shared = shared
         self._scope = scope
         self._receive = receive
@@ -94,17 +92,22 @@ class Exchange:
         """Answer the request."""
         record, question = self._record, self._question
         record.model, record.rule = self._coverage.model, self._rule.path
+        self._shared.introduce(record)
         if record.observers:
-            self._shared.introduce(record.observers)
             record.emit(RequestStarted(record.model))
         try:
-            await question.read(self._receive)
-        except Bypass as bypass:
-            await self._pass_by(bypass.reason)
-        else:
-            await self._answer()
+            reason = await question.read(self._receive)
+            if reason is None:
+                await self._answer()
+            else:
+                await self._pass_by(reason)
+        except BaseException as error:
+            record.fail(error)
+            raise
         finally:
             question.close()
+            if self._is_outermost:
+                record.finish(time.perf_counter())
 
     async def _pass_by(self, reason: BypassReason) -> None:
         """Let the app answer, with everything streamed both ways."""
@@ -157,7 +160,9 @@ class Exchange:
         """Return what is stored for this request, fresh or stale."""
         question = self._question
         tags = self._shared.tags_of(self._coverage)
-        raw, *tokens = await self._shared.store.get_many((question.key.index, *tags))
+        keys = (question.key.index, *tags)
+        found_now = self._shared.look_up_now(keys)
+        raw, *tokens = found_now or await self._shared.store.get_many(keys)
         if raw is None:
             return None
         try:
@@ -170,8 +175,9 @@ class Exchange:
             return None
         if isinstance(found, VaryMarker):
             return await self._lookup_variant(found)
-        is_current = found.tags == tuple(zip(tags, tokens, strict=True))
-        return found if is_current or await self._has_current_tags(found) else None
+        if found.tokens != tuple(tokens):
+            return None  # Purged.
+        return found if not found.tags or await self._has_current_tags(found) else None
 
     async def _lookup_variant(self, marker: VaryMarker) -> Entry | None:
         """Look again under the key that a marker leads to."""
@@ -183,8 +189,8 @@ class Exchange:
         return await self._lookup()
 
     async def _has_current_tags(self, entry: Entry) -> bool:
-        """Compare an entry's tokens with the present ones, where it has tags of its own."""
-        tokens = await self._shared.store.get_many([key for key, _ in entry.tags])
+        """Tell whether none of an entry's own tags was purged."""
+        tokens = await self._shared.look_up([key for key, _ in entry.tags])
         return tokens == [token for _, token in entry.tags]
 
     async def _serve(self, entry: Entry, age: float) -> None:
@@ -196,7 +202,13 @@ class Exchange:
         headers = list(entry.headers)
         if self._shared.options.cache_status:
             headers += (cache_status_hit(fresh_for), (b"age", b"%d" % age))
-        await respond(self._send, entry.status, headers, entry.chunks)
+        await self._send(
+            {"type": "http.response.start", "status": entry.status, "headers": headers}
+        )
+        *firsts, last = entry.chunks or (b"",)
+        for chunk in firsts:
+            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await self._send({"type": "http.response.body", "body": last, "more_body": False})
         record.sent = time.perf_counter()
 
     async def _decline(self) -> None:

@@ -6,7 +6,6 @@ key. Names come from clients, so what is remembered of them is bounded.
 
 import enum
 import functools
-import operator
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
@@ -35,7 +34,6 @@ _KEPT_NAMES = 512
 class _Kind(enum.Enum):
     """What a request header field means to the cache."""
 
-    OTHER = enum.auto()
     KEYED = enum.auto()
     CREDENTIAL = enum.auto()
     OVERRIDE = enum.auto()
@@ -47,7 +45,8 @@ class _Kind(enum.Enum):
 class RequestFields(msgspec.Struct):
     """The header fields of one request that matter to the cache."""
 
-    keyed: list[Header]  # Sorted by name; lines of one name in their order.
+    # For each name that belongs to the key, in the filter's order: its line, its lines, or None.
+    keyed: list[bytes | list[bytes] | None]
     credentials: list[Header]
     cache_control: list[bytes]
     is_json: bool = False
@@ -66,49 +65,57 @@ class HeaderFilter:
     """
 
     def __init__(self, vary: Collection[bytes], credentials: Collection[bytes] | None) -> None:
-        self._keyed = ALWAYS_KEYED.union(vary)
+        self._keyed = sorted(ALWAYS_KEYED.union(vary))
+        self._nothing: list[bytes | list[bytes] | None] = [None] * len(self._keyed)
+        self._content_type = self._keyed.index(b"content-type")
+        self._content_encoding = self._keyed.index(b"content-encoding")
         self._credentials = credentials
-        self._kinds: dict[bytes, tuple[_Kind, bytes]] = {}
+        self._kinds: dict[bytes, tuple[_Kind, bytes, int] | None] = {}
 
     def read(self, scope: Scope) -> RequestFields:
         """Go once over the headers of a request."""
-        fields = RequestFields([], [], [])
+        keyed = self._nothing.copy()
+        fields = RequestFields(keyed, [], [])
         kinds = self._kinds
-        has_type = False
         for name, value in scope["headers"]:
-            kind, lowered = kinds.get(name) or self._learn(name)
-            if kind is _Kind.OTHER:
+            try:
+                learned = kinds[name]
+            except KeyError:
+                learned = self._learn(name)
+            if learned is None:
                 continue
-            if kind is _Kind.KEYED:
-                fields.keyed.append((lowered, value))
-                if lowered == b"content-type":  # Of two, a server may take either.
-                    fields.is_json = not has_type and _claims_json(value)
-                    has_type = True
-                elif lowered == b"content-encoding":
-                    fields.is_encoded |= value.strip().lower() not in {b"", b"identity"}
-            else:
+            kind, lowered, place = learned
+            if kind is not _Kind.KEYED:
                 _note(fields, kind, lowered, value)
-                if lowered in self._keyed:  # A rule may name in `vary` what means more than that.
-                    fields.keyed.append((lowered, value))
-        fields.keyed.sort(key=operator.itemgetter(0))
+            elif keyed[place] is None:
+                keyed[place] = value
+            else:
+                keyed[place] = [*_lines(keyed[place]), value]
+        fields.is_json = _claims_json(_last_line(keyed[self._content_type]))
+        encodings = keyed[self._content_encoding]
+        fields.is_encoded = encodings is not None and _is_encoded(_lines(encodings))
         certificate = _client_certificate(scope)
         if certificate:
             fields.credentials.append((b"", certificate))
         return fields
 
-    def _learn(self, name: bytes) -> tuple[_Kind, bytes]:
+    def _learn(self, name: bytes) -> tuple[_Kind, bytes, int] | None:
         lowered = bytes(name).lower()
-        learned = (self._kind_of(lowered), lowered)
+        kind = self._kind_of(lowered)
+        place = self._keyed.index(lowered) if kind is _Kind.KEYED else -1
+        learned = None if kind is None else (kind, lowered, place)
         if len(self._kinds) < _KEPT_NAMES:
             self._kinds[name] = learned
         return learned
 
-    def _kind_of(self, name: bytes) -> _Kind:
+    def _kind_of(self, name: bytes) -> _Kind | None:
         if name in _OVERRIDES:
             return _Kind.OVERRIDE
         if self._carries_credentials(name):
             return _Kind.CREDENTIAL
-        return _KINDS.get(name, _Kind.KEYED if name in self._keyed else _Kind.OTHER)
+        if name in self._keyed:
+            return _Kind.KEYED
+        return _KINDS.get(name)
 
     def _carries_credentials(self, name: bytes) -> bool:
         if self._credentials is not None:
@@ -123,6 +130,18 @@ _KINDS: Mapping[bytes, _Kind] = {
     **dict.fromkeys(_PARTIAL, _Kind.PARTIAL),
     **dict.fromkeys(_CONDITIONAL, _Kind.CONDITIONAL),
 }
+
+
+def _lines(value: bytes | list[bytes] | None) -> list[bytes]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _last_line(value: bytes | list[bytes] | None) -> bytes:
+    return value if isinstance(value, bytes) else value[-1] if value else b""
+
+
+def _is_encoded(lines: list[bytes]) -> bool:
+    return any(line.strip().lower() not in {b"", b"identity"} for line in lines)
 
 
 def _note(fields: RequestFields, kind: _Kind, name: bytes, value: bytes) -> None:

@@ -52,7 +52,7 @@ class Fill:
             keys.append(purge_mark(namespace))
         else:
             keys += (tag_key(namespace, "tag", tag) for tag in self._rule.tags)
-        self._tokens = await read_tokens(self._shared.writer, keys)
+        self._tokens = await read_tokens(self._shared.store, keys)
 
     def judge(self, start: Message) -> Verdict:
         """Decide whom the answer may reach, and learn on which fields it depends."""
@@ -144,13 +144,14 @@ class Fill:
             self._shared.log_once(f"tags of the rule {self._rule.path!r}", error)
             return None
         *known, mark = self._tokens
-        computed = await read_tokens(self._shared.writer, names)
-        if await read_tokens(self._shared.writer, [mark[0]]) != (mark,):
+        computed = await read_tokens(self._shared.store, names)
+        if await read_tokens(self._shared.store, [mark[0]]) != (mark,):
             return None
         return (*known, *computed)
 
     async def _write(self, response: StoredResponse, ttl: float, tokens: Tokens) -> bool:
         rule, question = self._rule, self._question
+        implicit = len(self._shared.tags_of(self._coverage))
         entry = Entry(
             verifier=question.key.verifier,
             status=response.status,
@@ -161,14 +162,15 @@ class Fill:
             stale_while_revalidate=rule.stale_while_revalidate,
             stale_if_error=rule.stale_if_error,
             cost=response.cost,
-            tags=tokens,
+            tokens=tuple(token for _, token in tokens[:implicit]),
+            tags=tokens[implicit:],
         )
         kept_for = ttl + max(rule.stale_while_revalidate, rule.stale_if_error)
         names = self._shared.vary.get(question.primary.index)
         if names and question.key is not question.primary:
             marker = encode(VaryMarker(question.primary.verifier, names))
-            await self._shared.writer.set(question.primary.index, marker, kept_for)
-        return await self._shared.writer.set(question.key.index, encode(entry), kept_for)
+            await self._shared.store.set(question.primary.index, marker, kept_for)
+        return await self._shared.store.set(question.key.index, encode(entry), kept_for)
 
 
 def _ends_with(chunks: list[bytes], ending: bytes | None) -> bool:

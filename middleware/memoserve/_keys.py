@@ -64,10 +64,6 @@ class Edits(msgspec.Struct, frozen=True):
     defaults: Mapping[str, Any] | None = None
     text: Mapping[str, Sequence[TextStep]] | None = None
 
-    def __bool__(self) -> bool:
-        """Tell whether anything is changed at all."""
-        return bool(self.ignore or self.defaults or self.text)
-
     def apply(self, value: Any) -> None:
         """Change a parsed body in place; a pointer that leads nowhere changes nothing."""
         for pointer in self.ignore:
@@ -117,7 +113,7 @@ def canonical_json(body: bytes, edits: Edits | None = None) -> bytes:
         value = jiter.from_json(
             body, catch_duplicate_keys=True, allow_inf_nan=False, float_mode="lossless-float"
         )
-        if edits:
+        if edits is not None:
             edits.apply(value)
         return _canonical_encoder.encode(value)
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:

@@ -5,6 +5,7 @@ a closed list to go past the cache. A callable of the user that raises is such a
 """
 
 import asyncio
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -24,12 +25,12 @@ from memoserve._policy import BypassReason, Demands, demands_of
 from memoserve._rules import Coverage
 from memoserve._shared import Shared
 
-__all__ = ["Bypass", "Question"]
+__all__ = ["Question"]
 
 _Result = TypeVar("_Result")
 
 
-class Bypass(Exception):  # noqa: N818  (no error: one of the ways that a request can take)
+class _Bypass(Exception):  # noqa: N818  (no error: one of the ways that a request can take)
     """This request goes past the cache."""
 
     def __init__(self, reason: BypassReason) -> None:
@@ -56,20 +57,33 @@ class Question:
             self.demands = demands_of(self.fields.cache_control)
         self._shared = shared
 
-    async def read(self, receive: Receive) -> None:
-        """Read the body and make the key.
+    async def read(self, receive: Receive) -> BypassReason | None:
+        """Read the body and make the key, or return why the cache must not be asked."""
+        try:
+            await self._read(receive)
+        except _Bypass as bypass:
+            return bypass.reason
+        return None
 
-        Raises:
-            Bypass: The cache must not be asked.
-        """
+    async def _read(self, receive: Receive) -> None:
         self._check_head()
         rule = self.coverage.rule
         self.body = body = await read_body(receive, rule.max_request_bytes)
         self._shared.budget.used += body.size
         if not body.is_complete:
             gone = body.is_disconnected
-            raise Bypass("disconnected" if gone else "too-large")
-        self.primary = self.key = await self._make_key()
+            raise _Bypass("disconnected" if gone else "too-large")
+        canonical = self._canonical_body()
+        pieces = body.chunks if canonical is None else (canonical,)
+        digest = functools.partial(
+            cache_key, self._shared.options.namespace, self._key_parts(), pieces
+        )
+        if body.size > self._shared.options.max_canonical_bytes:
+            # hashlib lets go of the GIL, so that the loop goes on meanwhile.
+            key = await asyncio.to_thread(digest, is_canonical=False)
+        else:
+            key = digest(is_canonical=canonical is not None)
+        self.primary = self.key = key
         self.apply_vary()
 
     def close(self) -> None:
@@ -90,27 +104,15 @@ class Question:
     def _check_head(self) -> None:
         fields = self.fields
         if fields.is_overridden:
-            raise Bypass("method-override")
+            raise _Bypass("method-override")
         if fields.credentials and self.coverage.rule.private == "bypass":
-            raise Bypass("credentials")
+            raise _Bypass("credentials")
         if fields.is_partial:
-            raise Bypass("partial")
+            raise _Bypass("partial")
         if self.demands.no_store:
-            raise Bypass("client")
+            raise _Bypass("client")
         if self._shared.budget.is_spent:
-            raise Bypass("busy")
-
-    async def _make_key(self) -> Key:
-        canonical = self._canonical_body()
-        pieces = self.body.chunks if canonical is None else [canonical]
-        namespace, parts = self._shared.options.namespace, self._key_parts()
-        is_canonical = canonical is not None
-        if self.body.size > self._shared.options.max_canonical_bytes:
-            # hashlib lets go of the GIL, so that the loop goes on meanwhile.
-            return await asyncio.to_thread(
-                cache_key, namespace, parts, pieces, is_canonical=is_canonical
-            )
-        return cache_key(namespace, parts, pieces, is_canonical=is_canonical)
+            raise _Bypass("busy")
 
     def _canonical_body(self) -> bytes | None:
         """Return the body's canonical form, None if its bytes must stand for it."""
@@ -122,10 +124,10 @@ class Question:
             except UnkeyableBodyError:
                 self.record.emit(KeyRefused(self.coverage.model))
         if canonical is None and (rule.when is not None or callable(rule.tags)):
-            raise Bypass("not-json")
+            raise _Bypass("not-json")
         when = rule.when
         if when is not None and not self._ask(lambda: when(self.parsed())):
-            raise Bypass("when")
+            raise _Bypass("when")
         return canonical
 
     def _may_be_canonical(self) -> bool:
@@ -154,7 +156,7 @@ class Question:
             return question()
         except Exception as error:
             self._shared.log_once(f"a callable of the rule {self.coverage.rule.path!r}", error)
-            raise Bypass("rule-error") from error
+            raise _Bypass("rule-error") from error
 
 
 _NO_DEMANDS = Demands()

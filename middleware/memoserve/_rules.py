@@ -137,13 +137,13 @@ class Rule(_Path, frozen=True, kw_only=True):
             raise ValueError(f"an option is of the wrong type ({error}): {self!r}") from error
 
 
-class Coverage(msgspec.Struct, frozen=True):
+class Coverage(msgspec.Struct, frozen=True, eq=False):
     """The rule that a request falls under, and what follows from the rule alone."""
 
     rule: Rule
     model: str
     digest: bytes  # Of everything in the rule that shapes a key.
-    edits: Edits
+    edits: Edits | None  # None where the rule changes nothing.
     vary: frozenset[bytes]
 
 
@@ -208,7 +208,9 @@ def _compile(pattern: str) -> "re.Pattern[str]":
 
 
 def _coverage(rule: Rule, model: str) -> Coverage:
-    edits = Edits(tuple(rule.ignore), dict(rule.defaults), dict(rule.text))
+    edits = None
+    if rule.ignore or rule.defaults or rule.text:
+        edits = Edits(tuple(rule.ignore), dict(rule.defaults), dict(rule.text))
     vary = frozenset(name.lower().encode("latin-1") for name in rule.vary)
     return Coverage(rule, model, _digest(rule), edits, vary)
 

@@ -7,17 +7,17 @@ import asyncio
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Coroutine, Hashable, Iterable
+from collections.abc import Callable, Collection, Coroutine, Hashable, Iterable, Sequence
 from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
 from memoserve._asgi import ASGIApp
-from memoserve._events import Event, Observer, StoreCalled, StoreOpened, tell
+from memoserve._events import Event, Observer, RequestRecord, StoreCalled, StoreOpened, tell
 from memoserve._fields import HeaderFilter
 from memoserve._flight import Budget, Flight
 from memoserve._rules import Coverage, Rule
-from memoserve._tags import KeyReader, implicit_tags
+from memoserve._tags import implicit_tags
 from memoserve.stores import Store, open_store
 from memoserve.stores.guarded import GuardedStore, Operation
 from memoserve.stores.memory import MemoryStore
@@ -94,7 +94,12 @@ class Shared:
     """Everything that outlives a request."""
 
     def __init__(
-        self, app: ASGIApp, options: Options, rules: Iterable[Rule], store: str | Store
+        self,
+        app: ASGIApp,
+        options: Options,
+        rules: Iterable[Rule],
+        store: str | Store,
+        observer: Observer | None,
     ) -> None:
         self.app = app
         self.options = options
@@ -104,9 +109,10 @@ class Shared:
         self.vary = Recent[tuple[bytes, ...]]()  # Primary key -> request fields that matter.
         self._alone = Recent[float]()  # Key -> until when its answers are taken for unshareable.
         self._logged = Recent[str]()
-        self._filters: dict[bytes, HeaderFilter] = {}
-        self._tags: dict[tuple[str, str], tuple[str, ...]] = {}
-        self._observers: tuple[Observer, ...] = ()
+        self._filters: dict[Coverage, HeaderFilter] = {}
+        self._tags: dict[Coverage, tuple[str, ...]] = {}
+        self._own_observers = () if observer is None else (observer,)
+        self._observers: tuple[Observer, ...] = ()  # All that were ever introduced.
         self._tasks: set[asyncio.Task[None]] = set()
         self._source = store
         self._open()
@@ -118,26 +124,31 @@ class Shared:
         store = open_store(self._source) if isinstance(self._source, str) else self._source
         self._store: Store | None = store
         self.notify(StoreOpened(store))
-        self._writer = GuardedStore(store, self.options.store_deadline, self._report)
-        # What is in memory answers at once and does not fail: a guard would only cost.
-        self._reader: KeyReader = store if isinstance(store, MemoryStore) else self._writer
+        # What is in memory answers at once: a deadline would only cost.
+        deadline = None if isinstance(store, MemoryStore) else self.options.store_deadline
+        self._guarded = GuardedStore(store, deadline, self._report)
+        self._look_up = store.look_up if isinstance(store, MemoryStore) else None
 
-    @property
-    def store(self) -> KeyReader:
-        """For lookups; a store that was closed is opened again."""
+    async def look_up(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Return what is stored under each key; a store that was closed is opened again."""
+        return self.look_up_now(keys) or await self.store.get_many(keys)
+
+    def look_up_now(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Return it at once where the store is in memory, and nothing where it is not."""
         if self._store is None:
             self._open()
-        return self._reader
+        return [] if self._look_up is None else self._look_up(keys)
 
     @property
-    def writer(self) -> GuardedStore:
-        """For everything else."""
+    def store(self) -> GuardedStore:
+        """For all that may take its time; a store that was closed is opened again."""
         if self._store is None:
             self._open()
-        return self._writer
+        return self._guarded
 
     def _report(self, operation: Operation, seconds: float, error: str) -> None:
-        self.notify(StoreCalled(operation, seconds, error))
+        if self._observers:
+            self.notify(StoreCalled(operation, seconds, error))
 
     def _secret_for(self, rules: Iterable[Rule]) -> bytes:
         """Return what keys the partitions; only a store in memory can do with a random one."""
@@ -167,19 +178,20 @@ class Shared:
 
     def filter_for(self, coverage: Coverage) -> HeaderFilter:
         """Return what sorts the header fields of requests under one rule."""
-        found = self._filters.get(coverage.digest)
+        found = self._filters.get(coverage)
         if found is None:
             listed = self.options.credentials
             names = None if listed is None else {name.lower().encode() for name in listed}
-            found = self._filters[coverage.digest] = HeaderFilter(coverage.vary, names)
+            found = self._filters[coverage] = HeaderFilter(coverage.vary, names)
         return found
 
     def tags_of(self, coverage: Coverage) -> tuple[str, ...]:
         """Return the keys of the tags that all answers under one rule and model have."""
-        name = (coverage.rule.path, coverage.model)
-        found = self._tags.get(name)
+        found = self._tags.get(coverage)
         if found is None:
-            found = self._tags[name] = implicit_tags(self.options.namespace, *name)
+            name = self.options.namespace
+            found = implicit_tags(name, coverage.rule.path, coverage.model)
+            self._tags[coverage] = found
         return found
 
     def note_alone(self, key: str) -> None:
@@ -204,9 +216,15 @@ class Shared:
 
     # Observers.
 
-    def introduce(self, observers: Iterable[Observer]) -> None:
-        """Make sure that these know of the store, and hear of what belongs to no request."""
-        for observer in observers:
+    def introduce(self, record: RequestRecord) -> None:
+        """Have our own observer told of a request, and all of its observers know of the store.
+
+        They also hear, from then on, of what belongs to no request.
+        """
+        for observer in self._own_observers:
+            if observer not in record.observers:
+                record.observers += (observer,)
+        for observer in record.observers:
             if observer not in self._observers:
                 self._observers += (observer,)
                 if self._store is not None:

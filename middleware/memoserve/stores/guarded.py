@@ -25,13 +25,13 @@ class GuardedStore:
 
     Args:
         store: The store that does the work.
-        deadline: Seconds after which a call is given up.
+        deadline: Seconds after which a call is given up; None for as long as it takes.
         report: Told of every call that was not cancelled: its operation, its seconds, and the
             name of its error, empty for success.
     """
 
     def __init__(
-        self, store: Store, deadline: float, report: Callable[[Operation, float, str], None]
+        self, store: Store, deadline: float | None, report: Callable[[Operation, float, str], None]
     ) -> None:
         self._store = store
         self._deadline = deadline
@@ -61,8 +61,11 @@ class GuardedStore:
         started = time.perf_counter()
         error, result = "", otherwise
         try:
-            async with asyncio.timeout(self._deadline):
+            if self._deadline is None:
                 result = await call
+            else:
+                async with asyncio.timeout(self._deadline):
+                    result = await call
         except Exception as raised:  # noqa: BLE001  (a store's client may raise anything)
             error = type(raised).__name__
             if not self._is_failing:
