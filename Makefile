@@ -57,6 +57,7 @@ $(VENV)/bin/python:
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing what the demo needs, PyTorch among it: minutes the first time, nothing after"
 	@$(PIP) install --progress-bar on --constraint constraints.txt --editable . --group reference-app --group loadgen
+	@$(BIN)/python -m compileall -q middleware integrations loadgen reference_app
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.demo

@@ -34,7 +34,6 @@ _KEPT_NAMES = 512
 class _Kind(enum.Enum):
     """What a request header field means to the cache."""
 
-    KEYED = enum.auto()
     CREDENTIAL = enum.auto()
     OVERRIDE = enum.auto()
     PARTIAL = enum.auto()
@@ -70,7 +69,7 @@ class HeaderFilter:
         self._content_type = self._keyed.index(b"content-type")
         self._content_encoding = self._keyed.index(b"content-encoding")
         self._credentials = credentials
-        self._kinds: dict[bytes, tuple[_Kind, bytes, int] | None] = {}
+        self._kinds: dict[bytes, tuple[_Kind | None, bytes, int | None] | None] = {}
 
     def read(self, scope: Scope) -> RequestFields:
         """Go once over the headers of a request."""
@@ -85,13 +84,14 @@ class HeaderFilter:
             if learned is None:
                 continue
             kind, lowered, place = learned
-            if kind is not _Kind.KEYED:
+            if kind is not None:
                 _note(fields, kind, lowered, value)
-            elif keyed[place] is None:
-                keyed[place] = value
-            else:
-                keyed[place] = [*_lines(keyed[place]), value]
-        fields.is_json = _claims_json(_last_line(keyed[self._content_type]))
+            if place is not None:  # A field may be both: a user's tier that a rule varies on.
+                others = keyed[place]
+                keyed[place] = value if others is None else [*_lines(others), value]
+        content_type = keyed[self._content_type]
+        # Of two types nobody knows which one the app goes by.
+        fields.is_json = isinstance(content_type, bytes) and _claims_json(content_type)
         encodings = keyed[self._content_encoding]
         fields.is_encoded = encodings is not None and _is_encoded(_lines(encodings))
         certificate = _client_certificate(scope)
@@ -99,11 +99,12 @@ class HeaderFilter:
             fields.credentials.append((b"", certificate))
         return fields
 
-    def _learn(self, name: bytes) -> tuple[_Kind, bytes, int] | None:
+    def _learn(self, name: bytes) -> tuple[_Kind | None, bytes, int | None] | None:
+        """Find out what a name means: its kind, its spelling, its place in the key, or nothing."""
         lowered = bytes(name).lower()
         kind = self._kind_of(lowered)
-        place = self._keyed.index(lowered) if kind is _Kind.KEYED else -1
-        learned = None if kind is None else (kind, lowered, place)
+        place = self._keyed.index(lowered) if lowered in self._keyed else None
+        learned = None if kind is place is None else (kind, lowered, place)
         if len(self._kinds) < _KEPT_NAMES:
             self._kinds[name] = learned
         return learned
@@ -113,8 +114,6 @@ class HeaderFilter:
             return _Kind.OVERRIDE
         if self._carries_credentials(name):
             return _Kind.CREDENTIAL
-        if name in self._keyed:
-            return _Kind.KEYED
         return _KINDS.get(name)
 
     def _carries_credentials(self, name: bytes) -> bool:
@@ -132,12 +131,8 @@ _KINDS: Mapping[bytes, _Kind] = {
 }
 
 
-def _lines(value: bytes | list[bytes] | None) -> list[bytes]:
-    return value if isinstance(value, list) else [] if value is None else [value]
-
-
-def _last_line(value: bytes | list[bytes] | None) -> bytes:
-    return value if isinstance(value, bytes) else value[-1] if value else b""
+def _lines(value: bytes | list[bytes]) -> list[bytes]:
+    return value if isinstance(value, list) else [value]
 
 
 def _is_encoded(lines: list[bytes]) -> bool:

@@ -6,7 +6,6 @@ failing store is a miss is the cache's decision, made in `guarded`.
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
-from urllib.parse import parse_qsl, urlsplit
 
 from memoserve.stores.memory import MemoryStore
 
@@ -51,7 +50,7 @@ def open_store(url: str) -> Store:
         ValueError: The URL names no store that there is, or an option that it does not have.
         ModuleNotFoundError: The store needs an extra that is not installed.
     """
-    scheme = urlsplit(url).scheme
+    scheme = url.partition("://")[0]
     if scheme == "memory":
         return _open_memory(url)
     if scheme in _REDIS_SCHEMES:
@@ -63,10 +62,10 @@ def open_store(url: str) -> Store:
 
 
 def _open_memory(url: str) -> Store:
-    parts = urlsplit(url)
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    place, _, query = url.removeprefix("memory://").partition("?")
+    options = {name: value for name, _, value in (o.partition("=") for o in query.split("&") if o)}
     limit = options.pop("max_bytes", "256mb")
-    if options or parts.netloc or parts.path:
+    if options or place:
         raise ValueError(f"store must be like memory://?max_bytes=256mb, not {url!r}")
     return MemoryStore(_bytes_of(limit))
 
@@ -75,7 +74,7 @@ def _open_redis(url: str) -> Store:
     try:
         from memoserve.stores.redis import RedisStore  # noqa: PLC0415  (only who uses it has it)
     except ModuleNotFoundError as error:
-        message = f"{urlsplit(url).scheme}:// needs redis-py: pip install memoserve[redis]"
+        message = f"{url.partition('://')[0]}:// needs redis-py: pip install memoserve[redis]"
         raise ModuleNotFoundError(message, name=error.name) from error
     return RedisStore.from_url(url)
 
