@@ -42,7 +42,7 @@ from memoserve._policy import (
 )
 from memoserve._request import Question
 from memoserve._rules import Coverage
-from memoserve._shared import Shared
+from memoserve._shared import HOT_BYTES, Shared
 
 __all__ = ["Exchange"]
 
@@ -68,6 +68,11 @@ _MAX_REFRESHES = 64  # Of stale answers at the same time; a stale answer can wai
 class Exchange:
     """One request."""
 
+    __slots__ = (
+        "_coverage", "_fallback", "_is_forced", "_is_outermost", "_question", "_receive", "_record",
+        "_rule", "_scope", "_send", "_shared", "_vary_steps",
+    )  # fmt: skip
+
     def __init__(
         self, shared: Shared, coverage: Coverage, scope: Scope, receive: Receive, send: Send
     ) -> None:
@@ -75,7 +80,6 @@ class Exchange:
         self._is_outermost = record is None
         if record is None:
             record = RequestRecord(time.perf_counter())
-            scope = {**scope, "memoserve": record}
         self._shared = shared
         self._scope = scope
         self._receive = receive
@@ -122,7 +126,11 @@ class Exchange:
             await self._send_on(message)
 
         receive = replay(self._question.body.messages, self._receive)
-        await self._shared.app(self._scope, receive, send)
+        await self._shared.app(self._scope_for_app(), receive, send)
+
+    def _scope_for_app(self) -> Scope:
+        """Return the scope that the app is called with; the server's own stays as it was."""
+        return {**self._scope, "memoserve": self._record} if self._is_outermost else self._scope
 
     async def _send_on(self, message: Message) -> None:
         await self._send(message)
@@ -158,26 +166,37 @@ class Exchange:
 
     async def _lookup(self) -> Entry | None:
         """Return what is stored for this request, fresh or stale."""
-        question = self._question
-        tags = self._shared.tags_of(self._coverage)
-        keys = (question.key.index, *tags)
-        found_now = self._shared.look_up_now(keys)
-        raw, *tokens = found_now or await self._shared.store.get_many(keys)
-        if raw is None:
-            return None
-        try:
-            found = decode(raw)
-        except CorruptEntryError as error:
-            self._shared.log_once("an entry cannot be read", error)
-            return None
-        if found.verifier != question.key.verifier:
-            self._record.emit(KeyCollided(self._coverage.model))
+        shared = self._shared
+        keys = (self._question.key.index, *shared.tags_of(self._coverage))
+        raw, *tokens = shared.look_up_now(keys) or await shared.store.get_many(keys)
+        found = None if raw is None else self._read(raw)
+        if found is None:
             return None
         if isinstance(found, VaryMarker):
             return await self._lookup_variant(found)
         if found.tokens != tuple(tokens):
             return None  # Purged.
         return found if not found.tags or await self._has_current_tags(found) else None
+
+    def _read(self, raw: bytes) -> Entry | VaryMarker | None:
+        """Decode what is stored under this request's key, if it belongs there."""
+        key = self._question.key
+        known = self._shared.decoded.get(key.index)
+        found: Entry | VaryMarker
+        if known is not None and known[0] is raw:
+            found = known[1]
+        else:
+            try:
+                found = decode(raw)
+            except CorruptEntryError as error:
+                self._shared.log_once("an entry cannot be read", error)
+                return None
+            if isinstance(found, Entry) and len(raw) <= HOT_BYTES:
+                self._shared.decoded.put(key.index, (raw, found))
+        if found.verifier != key.verifier:
+            self._record.emit(KeyCollided(self._coverage.model))
+            return None
+        return found
 
     async def _lookup_variant(self, marker: VaryMarker) -> Entry | None:
         """Look again under the key that a marker leads to."""
@@ -273,7 +292,7 @@ class Exchange:
         has_raised = False
         try:
             receive = replay(self._question.body.messages, self._receive)
-            await self._shared.app(self._scope, receive, send)
+            await self._shared.app(self._scope_for_app(), receive, send)
         except Exception:
             has_raised = True
             self._note_failure()
@@ -289,7 +308,7 @@ class Exchange:
     async def _lead(self, attempt: int) -> None:
         """Call the app for this request and for all who ask the same meanwhile."""
         self._record.status = "miss"
-        flight, landed = self._take_off(self._scope, attempt, finish=self._rule.finish)
+        flight, landed = self._take_off(self._scope_for_app(), attempt, finish=self._rule.finish)
         client = Client(
             self._receive,
             self._answering(None),

@@ -45,7 +45,7 @@ class RequestFields(msgspec.Struct):
     """The header fields of one request that matter to the cache."""
 
     # For each name that belongs to the key, in the filter's order: its line, its lines, or None.
-    keyed: list[bytes | list[bytes] | None]
+    keyed: list[bytes | tuple[bytes, ...] | None]
     credentials: list[Header]
     cache_control: list[bytes]
     is_json: bool = False
@@ -65,7 +65,7 @@ class HeaderFilter:
 
     def __init__(self, vary: Collection[bytes], credentials: Collection[bytes] | None) -> None:
         self._keyed = sorted(ALWAYS_KEYED.union(vary))
-        self._nothing: list[bytes | list[bytes] | None] = [None] * len(self._keyed)
+        self._nothing: list[bytes | tuple[bytes, ...] | None] = [None] * len(self._keyed)
         self._content_type = self._keyed.index(b"content-type")
         self._content_encoding = self._keyed.index(b"content-encoding")
         self._credentials = credentials
@@ -88,7 +88,7 @@ class HeaderFilter:
                 _note(fields, kind, lowered, value)
             if place is not None:  # A field may be both: a user's tier that a rule varies on.
                 others = keyed[place]
-                keyed[place] = value if others is None else [*_lines(others), value]
+                keyed[place] = value if others is None else (*_lines(others), value)
         content_type = keyed[self._content_type]
         # Of two types nobody knows which one the app goes by.
         fields.is_json = isinstance(content_type, bytes) and _claims_json(content_type)
@@ -104,7 +104,7 @@ class HeaderFilter:
         lowered = bytes(name).lower()
         kind = self._kind_of(lowered)
         place = self._keyed.index(lowered) if lowered in self._keyed else None
-        learned = None if kind is place is None else (kind, lowered, place)
+        learned = None if kind is None and place is None else (kind, lowered, place)
         if len(self._kinds) < _KEPT_NAMES:
             self._kinds[name] = learned
         return learned
@@ -131,11 +131,11 @@ _KINDS: Mapping[bytes, _Kind] = {
 }
 
 
-def _lines(value: bytes | list[bytes]) -> list[bytes]:
-    return value if isinstance(value, list) else [value]
+def _lines(value: bytes | tuple[bytes, ...]) -> tuple[bytes, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
-def _is_encoded(lines: list[bytes]) -> bool:
+def _is_encoded(lines: tuple[bytes, ...]) -> bool:
     return any(line.strip().lower() not in {b"", b"identity"} for line in lines)
 
 

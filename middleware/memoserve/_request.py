@@ -6,7 +6,7 @@ a closed list to go past the cache. A callable of the user that raises is such a
 
 import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 from memoserve._asgi import Receive, RequestBody, Scope, read_body
@@ -23,7 +23,7 @@ from memoserve._keys import (
 )
 from memoserve._policy import BypassReason, Demands, demands_of
 from memoserve._rules import Coverage
-from memoserve._shared import Shared
+from memoserve._shared import HOT_BYTES, Shared
 
 __all__ = ["Question"]
 
@@ -40,6 +40,18 @@ class _Bypass(Exception):  # noqa: N818  (no error: one of the ways that a reque
 
 class Question:
     """What one request asks, and under which key its answer may be found."""
+
+    __slots__ = (
+        "_shared",
+        "body",
+        "coverage",
+        "demands",
+        "fields",
+        "key",
+        "primary",
+        "record",
+        "scope",
+    )
 
     primary: Key  # Of the request by itself.
     key: Key  # With the fields, too, that earlier answers have named in Vary.
@@ -60,31 +72,22 @@ class Question:
     async def read(self, receive: Receive) -> BypassReason | None:
         """Read the body and make the key, or return why the cache must not be asked."""
         try:
-            await self._read(receive)
+            self._check_head()
+            rule = self.coverage.rule
+            self.body = body = await read_body(receive, rule.max_request_bytes)
+            self._shared.budget.used += body.size
+            if not body.is_complete:
+                return "disconnected" if body.is_disconnected else "too-large"
+            if body.size <= self._shared.options.max_canonical_bytes:
+                key = self._small_key()
+            else:
+                # hashlib lets go of the GIL, so that the loop goes on meanwhile.
+                key = await asyncio.to_thread(self._digest(None), is_canonical=False)
         except _Bypass as bypass:
             return bypass.reason
-        return None
-
-    async def _read(self, receive: Receive) -> None:
-        self._check_head()
-        rule = self.coverage.rule
-        self.body = body = await read_body(receive, rule.max_request_bytes)
-        self._shared.budget.used += body.size
-        if not body.is_complete:
-            gone = body.is_disconnected
-            raise _Bypass("disconnected" if gone else "too-large")
-        canonical = self._canonical_body()
-        pieces = body.chunks if canonical is None else (canonical,)
-        digest = functools.partial(
-            cache_key, self._shared.options.namespace, self._key_parts(), pieces
-        )
-        if body.size > self._shared.options.max_canonical_bytes:
-            # hashlib lets go of the GIL, so that the loop goes on meanwhile.
-            key = await asyncio.to_thread(digest, is_canonical=False)
-        else:
-            key = digest(is_canonical=canonical is not None)
         self.primary = self.key = key
         self.apply_vary()
+        return None
 
     def close(self) -> None:
         """Give back the room that the body took."""
@@ -114,25 +117,62 @@ class Question:
         if self._shared.budget.is_spent:
             raise _Bypass("busy")
 
+    def _small_key(self) -> Key:
+        """Make the key of a body that may be parsed, or remember it."""
+        spelling = self._spelling()
+        key = None if spelling is None else self._shared.spelled.get(spelling)
+        if key is None:
+            canonical = self._canonical_body()
+            key = self._digest(canonical)(is_canonical=canonical is not None)
+            if spelling is not None and canonical is not None:
+                self._shared.spelled.put(spelling, key)
+        return key
+
+    def _spelling(self) -> Hashable | None:
+        """Return all that the key follows from; None where a callable or a secret is part of it."""
+        coverage, scope, fields = self.coverage, self.scope, self.fields
+        rule = coverage.rule
+        is_plain = rule.when is None and isinstance(rule.epoch, str) and not fields.credentials
+        if not is_plain or self.body.size > HOT_BYTES:
+            return None
+        return (
+            coverage,
+            self.body.content,
+            scope["path"],
+            scope.get("raw_path"),
+            scope.get("query_string"),
+            scope["method"],
+            self.record.variant,
+            *fields.keyed,
+        )
+
+    def _digest(self, canonical: bytes | None) -> Callable[..., Key]:
+        """Prepare what digests the key's material."""
+        if canonical is None:
+            self._require_nothing_of_the_body()
+        pieces = self.body.chunks if canonical is None else (canonical,)
+        return functools.partial(
+            cache_key, self._shared.options.namespace, self._key_parts(), pieces
+        )
+
+    def _require_nothing_of_the_body(self) -> None:
+        rule = self.coverage.rule
+        if rule.when is not None or callable(rule.tags):
+            raise _Bypass("not-json")
+
     def _canonical_body(self) -> bytes | None:
         """Return the body's canonical form, None if its bytes must stand for it."""
-        rule = self.coverage.rule
-        canonical = None
-        if self._may_be_canonical():
-            try:
-                canonical = canonical_json(self.body.content, self.coverage.edits)
-            except UnkeyableBodyError:
-                self.record.emit(KeyRefused(self.coverage.model))
-        if canonical is None and (rule.when is not None or callable(rule.tags)):
-            raise _Bypass("not-json")
-        when = rule.when
+        if not self.fields.is_json or self.fields.is_encoded:
+            return None
+        try:
+            canonical = canonical_json(self.body.content, self.coverage.edits)
+        except UnkeyableBodyError:
+            self.record.emit(KeyRefused(self.coverage.model))
+            return None
+        when = self.coverage.rule.when
         if when is not None and not self._ask(lambda: when(self.parsed())):
             raise _Bypass("when")
         return canonical
-
-    def _may_be_canonical(self) -> bool:
-        is_small = self.body.size <= self._shared.options.max_canonical_bytes
-        return is_small and self.fields.is_json and not self.fields.is_encoded
 
     def _key_parts(self) -> list[Any]:
         scope, rule = self.scope, self.coverage.rule

@@ -13,16 +13,18 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 
 from memoserve._asgi import ASGIApp
+from memoserve._entry import Entry
 from memoserve._events import Event, Observer, RequestRecord, StoreCalled, StoreOpened, tell
 from memoserve._fields import HeaderFilter
 from memoserve._flight import Budget, Flight
+from memoserve._keys import Key
 from memoserve._rules import Coverage, Rule
 from memoserve._tags import implicit_tags
 from memoserve.stores import Store, open_store
 from memoserve.stores.guarded import GuardedStore, Operation
 from memoserve.stores.memory import MemoryStore
 
-__all__ = ["Options", "Recent", "Shared"]
+__all__ = ["HOT_BYTES", "Options", "Recent", "Shared"]
 
 _logger = logging.getLogger("memoserve")
 
@@ -30,6 +32,10 @@ _DRAIN_SECONDS = 5.0
 _MEMORY_SIZE = 10_000  # Keys of which something is remembered; a few megabytes at the most.
 _HIT_FOR_MISS_SECONDS = 60.0  # Varnish takes 120; a deploy that mends it should show sooner.
 
+_HOT_SIZE = 2_048  # Requests and answers of at most 4 KiB each, so 16 MiB at the very most.
+HOT_BYTES = 4_096
+
+_Name = TypeVar("_Name", bound=Hashable)
 _Value = TypeVar("_Value")
 
 
@@ -63,29 +69,26 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)!r}")
 
 
-class Recent(Generic[_Value]):
+class Recent(Generic[_Name, _Value]):
     """Remembers something of the keys that were named last."""
 
     def __init__(self, size: int = _MEMORY_SIZE) -> None:
         self._size = size
-        self._values: OrderedDict[str, _Value] = OrderedDict()
+        self._values: OrderedDict[_Name, _Value] = OrderedDict()
+        self.get = self._values.get  # What is remembered of a key, or None.
 
     def __len__(self) -> int:
         """Count the keys."""
         return len(self._values)
 
-    def get(self, key: str) -> _Value | None:
-        """Return what is remembered of a key, or None."""
-        return self._values.get(key)
-
-    def put(self, key: str, value: _Value) -> None:
+    def put(self, key: _Name, value: _Value) -> None:
         """Remember, and forget the oldest where there are too many."""
         self._values.pop(key, None)  # So that it is the newest.
         self._values[key] = value
         while len(self._values) > self._size:
             self._values.popitem(last=False)
 
-    def forget(self, key: str) -> None:
+    def forget(self, key: _Name) -> None:
         """Remember nothing of a key."""
         self._values.pop(key, None)
 
@@ -106,9 +109,15 @@ class Shared:
         self.budget = Budget(options.flight_max_bytes)
         self.flights: dict[Hashable, Flight] = {}
         self.refreshes = 0  # Stale answers that are being replaced at this moment.
-        self.vary = Recent[tuple[bytes, ...]]()  # Primary key -> request fields that matter.
-        self._alone = Recent[float]()  # Key -> until when its answers are taken for unshareable.
-        self._logged = Recent[str]()
+        self.vary = Recent[str, tuple[bytes, ...]]()  # Primary key -> request fields that matter.
+        # The keys of requests that came in the very bytes of an earlier one, and the answers to
+        # them as they were decoded: what it costs to find them is most of what a hit costs.
+        self.spelled = Recent[Hashable, Key](_HOT_SIZE)
+        self.decoded = Recent[str, tuple[bytes, Entry]](_HOT_SIZE)
+        self._alone = Recent[
+            str, float
+        ]()  # Key -> until when its answers are taken for unshareable.
+        self._logged = Recent[str, str]()
         self._filters: dict[Coverage, HeaderFilter] = {}
         self._tags: dict[Coverage, tuple[str, ...]] = {}
         self._own_observers = () if observer is None else (observer,)
