@@ -1,8 +1,8 @@
 """Requests per second through a real server, side by side: the bare app, memoserve, and others.
 
 Run `python bench/throughput.py` on a machine with `wrk` and two quiet cores: uvicorn has the one,
-wrk the other. All servers are up all the time; their turns alternate, and what is printed is the median
-of the turns and its ratio to the bare app's. Believe the ratios.
+wrk the other. All servers are up all the time; their turns alternate, and what is printed is the
+median of the turns and its ratio to the bare app's. Believe the ratios.
 """
 
 import argparse
