@@ -137,7 +137,10 @@ def _draw_claims(rng: random.Random, split: Split, count: int) -> list[_Claim]:
     if rng.random() < 0.5:
         kinds[1] = kinds[0]
     subjects = [(kind, _draw_subject(kind, rng, split)) for kind in kinds]
-    pools = {kind: rng.sample(_FACTS[kind], k=min(count, len(_FACTS[kind]))) for kind in set(kinds)}
+    pools = {
+        kind: rng.sample(_FACTS[kind], k=min(count, len(_FACTS[kind])))
+        for kind in dict.fromkeys(kinds)
+    }
     told: set[tuple[str, str]] = set()
     claims: list[_Claim] = []
     for _ in range(count):

@@ -18,7 +18,7 @@ from reference_app.training.wordpiece import train_wordpiece
 
 __all__ = ["RECIPE", "train_answer"]
 
-RECIPE = Recipe(steps=6_000, batch_size=32, peak_rate=1e-3, beta2=0.98)
+RECIPE = Recipe(steps=8_000, batch_size=32, peak_rate=1e-3, beta2=0.98)
 _POSITIONS = 192
 _VOCABULARY = 3_000
 _FEW_FACTS = 4  # Short contexts come first: they teach where to look.

@@ -1,7 +1,10 @@
 """The generated texts: seeded, varied, and split by the spelling of names."""
 
+import os
 import random
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +32,26 @@ def test_one_seed_gives_one_sequence(generate: Generator) -> None:
     first, second = random.Random(5), random.Random(5)
 
     assert [generate(first) for _ in range(20)] == [generate(second) for _ in range(20)]
+
+
+def test_a_sequence_is_the_same_in_every_process() -> None:
+    """The order of a set of strings differs between processes, so no draw may depend on it."""
+    program = (
+        "import random; from reference_app import texts; rng = random.Random(9);"
+        "print([(texts.sentiment_example(rng), texts.answer_example(rng),"
+        " texts.summary_example(rng)) for _ in range(200)])"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+
+    assert len(outputs) == 1
 
 
 @pytest.mark.parametrize("generate", GENERATORS)
