@@ -42,9 +42,12 @@ def load_models(settings: Settings) -> "Models":
     """Import torch and load the three models; takes seconds, so call it in a thread."""
     # Imported here, in a thread, so that the server answers meanwhile.
     import torch  # noqa: PLC0415
+    from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415
 
     from reference_app import models  # noqa: PLC0415
 
+    # A log is no terminal; downloads have bars of their own.
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers has no types there.
     torch.set_num_threads(settings.torch_threads)  # For the threads that start from now on.
     return models.load_models(settings.models)
 
