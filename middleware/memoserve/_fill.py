@@ -29,6 +29,8 @@ from memoserve._tags import Tokens, purge_mark, read_tokens, tag_key
 
 __all__ = ["Fill"]
 
+_LONGEST = 2.0**31  # Seconds; RFC 9111 §1.2.2 takes it for infinity.
+
 
 class Fill:
     """One call of the app, and what becomes of its answer."""
@@ -125,10 +127,11 @@ class Fill:
             return ttl
         try:
             verdict = self._rule.admit(response)
-        except Exception as error:  # noqa: BLE001  (the user's code may raise anything)
+            admitted = ttl if verdict is True else float(verdict)
+        except Exception as error:  # noqa: BLE001  (the user's code may raise or return anything)
             self._shared.log_once(f"admit of the rule {self._rule.path!r}", error)
             return 0.0
-        return ttl if verdict is True else float(verdict)
+        return min(admitted, _LONGEST) if admitted > 0 else 0.0  # The 0 is for NaN, too.
 
     async def _all_tokens(self, response: StoredResponse) -> Tokens | None:
         """Return the tokens of all tags; None if there may have been a purge meanwhile."""

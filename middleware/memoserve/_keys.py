@@ -14,6 +14,7 @@ import hmac
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Literal, TypeGuard
 
 import jiter
@@ -116,7 +117,7 @@ def canonical_json(body: bytes, edits: Edits | None = None) -> bytes:
         if edits is not None:
             edits.apply(value)
         return _canonical_encoder.encode(value)
-    except (ValueError, RecursionError, msgspec.MsgspecError) as error:
+    except (ValueError, ArithmeticError, RecursionError, msgspec.MsgspecError) as error:
         raise UnkeyableBodyError(str(error)) from error
 
 
@@ -136,16 +137,18 @@ def is_json_pointer(pointer: str) -> bool:
 
 
 def _keep_or_refuse(number: Any) -> float:
-    """Let a float pass only in the spelling that says all of it.
+    """Let a float pass only with the digits and the exponent that say all of it.
 
     Two spellings of one double (`50.0`, `5e1`) are two JSON texts that a server with decimal
     numbers tells apart, and `0.1000000000000000055` is another number than the double's `0.1`.
+    It cannot tell `1e-05`, which Python writes, from the `1e-5` of others.
     """
     if not isinstance(number, jiter.LosslessFloat):
         raise UnkeyableBodyError(f"a default of type {type(number).__name__} is no JSON value")
     value = float(number)
-    if str(number) != repr(value):
-        raise UnkeyableBodyError(f"the number {number} would change to {value!r}")
+    said, kept = str(number), repr(value)
+    if said != kept and Decimal(said).as_tuple() != Decimal(kept).as_tuple():
+        raise UnkeyableBodyError(f"the number {said} would change to {kept}")
     return value
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from memoserve import Rule, StoredResponse
 from memoserve._asgi import Scope
+from memoserve._keys import Edits
 from memoserve._rules import RuleBook, route_path
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
@@ -121,7 +122,7 @@ def test_rules_must_not_be_empty() -> None:
 
 def found(method: str, path: str, *rules: Rule) -> Rule | None:
     coverage = RuleBook(rules).find(method, path)
-    return coverage and coverage.rule
+    return None if coverage is None else coverage.rule
 
 
 def test_the_first_rule_for_path_and_method_decides() -> None:
@@ -248,9 +249,7 @@ def test_coverage_names_edits_and_vary() -> None:
 
     assert coverage is not None
     assert coverage.vary == {b"x-lang"}
-    assert coverage.edits.ignore == ("/id",)
-    assert coverage.edits.defaults == {"/n": 1}
-    assert coverage.edits.text == {"/q": ["nfc"]}
+    assert coverage.edits == Edits(("/id",), {"/n": 1}, {"/q": ["nfc"]})
 
 
 @pytest.mark.parametrize(
@@ -279,5 +278,5 @@ def test_a_stored_response_shows_its_body() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"{", b'"\xff"'])
 def test_a_body_that_is_no_json_is_a_value_error(body: bytes) -> None:
-    with pytest.raises(ValueError, match="JSON|truncated|UTF-8|decode"):
+    with pytest.raises(ValueError, match=r"JSON|truncated|UTF-8|decode"):
         StoredResponse(200, (), (body,), cost=0.5).json()

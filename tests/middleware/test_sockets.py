@@ -1,0 +1,419 @@
+"""The layer in a real server, with clients that send, wait, stop and break off as they do."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import uvloop
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from memoserve._asgi import Message, Receive, Scope, Send
+from memoserve._events import RequestFinished
+from tests.asgi import JSON, Model, read_all, settle
+from tests.middleware.cases import PATH, Clock, Notes, cached
+from tests.middleware.transparency import RemoteStore
+from tests.servers import Protocol, Wire, request, serving, wires
+
+pytestmark = pytest.mark.parametrize("protocol", ["h11", "httptools"])
+
+
+async def until(condition: Any) -> None:
+    """Give the server its turns until something has happened."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110  (sockets have no event for it)
+            await asyncio.sleep(0.001)
+
+
+async def test_uploads_in_chunks_are_read_to_their_end(protocol: Protocol) -> None:
+    """Bug 21: and they are the same question as one with a length."""
+    model = Model()
+    head = request(headers=["content-type: application/json", "transfer-encoding: chunked"],
+                   has_length=False)  # fmt: skip
+    async with serving(cached(model), protocol) as port, wires(port, 1) as (wire,):
+        await wire.send(head, b'4\r\n{"a"\r\n')
+        await settle()
+        first = await wire.ask(b"3\r\n:1}\r\n0\r\n\r\n")
+        second = await wire.ask(request(b'{"a": 1}'))
+
+    assert (first.body, second.body) == (b'{"call":1}', b'{"call":1}')
+    assert "hit" in second.cache_status
+    assert model.bodies == [b'{"a":1}']
+
+
+@pytest.mark.parametrize(
+    ("extra", "statuses"),
+    [
+        pytest.param([], ["fwd=miss", "hit"], id="miss"),
+        pytest.param(["authorization: Bearer t"], ["fwd=bypass", "fwd=bypass"], id="bypass"),
+    ],
+)
+async def test_a_client_that_waits_for_100_continue_gets_it(
+    protocol: Protocol, extra: list[str], statuses: list[str]
+) -> None:
+    """Bug 21: on each request, the ones that are hits included."""
+    whole = request(
+        b'{"a":1}', headers=["content-type: application/json", "expect: 100-continue", *extra]
+    )
+    answers = []
+    async with serving(cached(Model()), protocol) as port, wires(port, 1) as (wire,):
+        for _ in range(2):
+            await wire.send(whole[:-7])
+            assert (await wire.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 100")
+            answers.append(await wire.ask(whole[-7:]))
+
+    assert [answer.status for answer in answers] == [200, 200]
+    assert [answer.cache_status.split("; ")[1] for answer in answers] == statuses
+
+
+async def test_one_connection_carries_every_kind_of_answer(protocol: Protocol) -> None:
+    """Bug 30: no answer leaves bytes behind, or lacks them, for the next one to trip over."""
+    app = cached(Model(), methods={"GET", "HEAD", "POST"}, path="/{rest:path}")
+    async with serving(app, protocol) as port, wires(port, 1) as (wire,):
+        answers = []
+        for method in ("HEAD", "GET", "HEAD", "GET", "POST", "POST", "PUT"):
+            sent = request(b"", method=method)
+            answers.append(await wire.ask(sent, has_body=method != "HEAD"))
+
+    kinds = ["miss", "miss", "hit", "hit", "miss", "hit", ""]
+    assert [k in a.cache_status for k, a in zip(kinds, answers, strict=True)] == [True] * 7
+    bodies = [b"", b'{"call":2}', b"", b'{"call":2}', b'{"call":3}', b'{"call":3}', b'{"call":4}']
+    assert [answer.body for answer in answers] == bodies
+
+
+async def test_pipelined_requests_are_answered_in_their_order(protocol: Protocol) -> None:
+    model = Model()
+    async with serving(cached(model), protocol) as port, wires(port, 1) as (wire,):
+        await wire.send(b"".join(request(body) for body in (b"[1]", b"[2]", b"[1]", b"[3]")))
+        answers = [await wire.answer() for _ in range(4)]
+
+    assert [answer.body[-2:-1] for answer in answers] == [b"1", b"2", b"1", b"3"]
+    assert ["hit" in answer.cache_status for answer in answers] == [False, False, True, False]
+
+
+async def test_a_hit_has_one_date_and_it_is_the_servers(protocol: Protocol) -> None:
+    """Bug 16, bug 55."""
+    model = Model(headers=[JSON, (b"date", b"Thu, 01 Jan 1970 00:00:00 GMT")])
+    async with serving(cached(model), protocol) as port, wires(port, 1) as (wire,):
+        await wire.ask(request())
+        hit = await wire.ask(request())
+
+    (date,) = hit.all("date")
+    assert "1970" not in date
+    assert hit.all("age") == ["0"]
+
+
+async def crowd(clients: list[Wire], model: Model) -> None:
+    """Have all of them ask the same; the first leads."""
+    for client in clients:
+        await client.send(request())
+        await until(lambda: model.calls)
+    await settle()
+
+
+async def test_a_crowd_on_its_own_connections_costs_one_call(protocol: Protocol) -> None:
+    """Bug 33."""
+    model = Model(gate=asyncio.Event())
+    assert model.gate is not None
+    notes = Notes()
+    app = cached(model, observer=notes)
+    async with serving(app, protocol) as port, wires(port, 40) as clients:
+        await crowd(clients, model)
+        await until(lambda: waiting(app) == 40)
+        model.gate.set()
+        answers = await asyncio.gather(*(client.answer() for client in clients))
+
+    assert model.calls == 1
+    assert {answer.body for answer in answers} == {b'{"call":1}'}
+    statuses = sorted(event.status for event in notes.of(RequestFinished))
+    assert statuses == ["coalesced"] * 39 + ["miss"]
+
+
+def waiting(app: Any) -> int:
+    """Count the clients of all flights."""
+    return sum(len(flight._clients) for flight in set(app._shared.flights.values()))
+
+
+async def test_a_leader_whose_connection_is_reset_takes_nobody_along(protocol: Protocol) -> None:
+    """Bug 28: the others get the answer to the call that it began."""
+    model = Model(gate=asyncio.Event(), chunks=[b"one", b"two"], step=asyncio.Event())
+    assert model.gate is not None
+    assert model.step is not None
+    app = cached(model)
+    async with serving(app, protocol) as port, wires(port, 3) as (leader, *followers):
+        await crowd([leader, *followers], model)
+        await until(lambda: waiting(app) == 3)
+        model.gate.set()
+        await leader.until(b"one")
+        await leader.reset()
+        model.step.set()
+        answers = [await follower.answer() for follower in followers]
+        again = await followers[0].ask(request())
+
+    assert {answer.body for answer in (*answers, again)} == {b"onetwo"}
+    assert model.calls == 1
+    assert "hit" in again.cache_status
+
+
+@pytest.mark.parametrize("manner", ["reset", "close", "finish_sending"])
+async def test_when_the_last_connection_is_gone_the_app_hears_it(
+    protocol: Protocol, manner: str
+) -> None:
+    """Bug 28: not before; and what came of it is not kept (bug 24)."""
+    heard: list[Message] = []
+    calls = 0
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal calls
+        calls += 1
+        await read_all(receive)
+        if calls == 1:
+            heard.append(await receive())
+        await send({"type": "http.response.start", "status": 200, "headers": [JSON]})
+        await send({"type": "http.response.body", "body": b"%d" % calls})
+
+    cache = cached(app)
+    async with serving(cache, protocol) as port, wires(port, 4) as (first, second, third, last):
+        for client in (first, second, third):
+            await client.send(request())
+        await until(lambda: waiting(cache) == 3)
+        for client in (first, second, third):
+            assert heard == []
+            await settle()
+            done = getattr(client, manner)()
+            if done is not None:
+                await done
+        await until(lambda: heard)
+        answer = await last.ask(request())
+
+    assert heard == [{"type": "http.disconnect"}]
+    assert answer.status == 200
+
+
+async def test_half_closed_connections_fare_as_without_the_layer(protocol: Protocol) -> None:
+    """Uvicorn takes them for closed, if the answer is not ready; so they are no clients here."""
+    seen: list[bytes] = []
+    for wrap in (lambda app: app, cached):
+        model = Model(gate=asyncio.Event())
+        assert model.gate is not None
+        async with serving(wrap(model), protocol) as port, wires(port, 1) as (wire,):
+            await wire.send(request())
+            await until(lambda model=model: model.calls)
+            wire.finish_sending()
+            seen.append(await wire.rest())
+            model.gate.set()
+
+    assert seen == [b"", b""]
+
+
+async def test_a_stream_arrives_piece_by_piece_at_everyone(protocol: Protocol) -> None:
+    """Bug 22, bug 25: the first piece is there before the app has made the second."""
+    step = asyncio.Event()
+    model = Model(chunks=[b"one", b"two"], step=step)
+    async with serving(cached(model), protocol) as port, wires(port, 3) as (leader, early, late):
+        await leader.send(request())
+        await leader.until(b"one\r\n")
+        await early.send(request())
+        await early.until(b"one\r\n")
+        await late.send(request())
+        await late.until(b"one\r\n")
+        assert not step.is_set()
+        step.set()
+        for wire in (leader, early, late):
+            assert await wire.until(b"0\r\n\r\n") == b"3\r\ntwo\r\n0\r\n\r\n"
+        stored = await late.ask(request())
+
+    assert stored.body == b"onetwo"
+    assert "hit" in stored.cache_status
+    assert model.calls == 1
+
+
+@pytest.mark.parametrize("options", [{}, {"coalesce": False}], ids=["flight", "alone"])
+async def test_starlettes_streams_are_kept_by_a_store_that_takes_its_time(
+    protocol: Protocol, options: dict[str, Any]
+) -> None:
+    """Servers say `http.disconnect` after the last byte, and these apps then stop at once."""
+
+    async def pieces() -> AsyncIterator[str]:
+        yield "one"
+        yield "two"
+
+    async def endpoint(request: Request) -> Response:
+        return StreamingResponse(pieces())
+
+    app = Starlette(routes=[Route(PATH, endpoint, methods=["POST"])])
+    cache = cached(app, store=RemoteStore(), store_deadline=10, **options)
+    async with serving(cache, protocol) as port, wires(port, 1) as (wire,):
+        await wire.ask(request())
+        await settle()
+        again = await wire.ask(request())
+
+    assert again.body == b"onetwo"
+    assert "hit" in again.cache_status
+
+
+async def test_an_answer_that_breaks_off_breaks_off_for_everyone(
+    protocol: Protocol, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Bug 23, bug 24: no end is invented, the connections are closed, and nothing is kept."""
+    caplog.set_level(logging.CRITICAL, "uvicorn.error")
+    step = asyncio.Event()
+    model = Model(chunks=[b"one", b"two"], step=step, late_error=RuntimeError("cut"))
+    async with serving(cached(model), protocol) as port, wires(port, 4) as (*clients, last):
+        for client in clients:
+            await client.send(request())
+            await client.until(b"one\r\n")
+        step.set()
+        rests = [await client.rest() for client in clients]
+        model.late_error = None
+        again = await last.ask(request())
+
+    assert rests == [b"", b"", b""]
+    assert (again.body, model.calls) == (b"onetwo", 2)
+
+
+async def test_an_app_that_fails_before_its_answer_is_a_500_for_everyone(
+    protocol: Protocol, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Bug 34, bug 49: two calls for three clients, and no failure is kept."""
+    caplog.set_level(logging.CRITICAL, "uvicorn.error")
+    model = Model(gate=asyncio.Event(), error=RuntimeError("down"))
+    assert model.gate is not None
+    app = cached(model)
+    async with serving(app, protocol) as port, wires(port, 4) as (*clients, last):
+        await crowd(clients, model)
+        await until(lambda: waiting(app) == 3)
+        model.gate.set()
+        answers = [await client.answer() for client in clients]
+        model.error = None
+        again = await last.ask(request())
+
+    assert [answer.status for answer in answers] == [500] * 3
+    assert (again.status, again.body) == (200, b'{"call":3}')
+
+
+PIECE, PIECES = b"x" * 65_536, 500  # Together more than any socket buffer takes.
+
+
+@pytest.mark.parametrize("size", [1, 2])
+async def test_a_client_that_does_not_read_holds_the_app_back(
+    protocol: Protocol, size: int
+) -> None:
+    """Bug 22, bug 46: what is not read is not made; with two, the slower one sets the pace."""
+    made = 0
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal made
+        await read_all(receive)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for made in range(1, PIECES + 1):
+            await send({"type": "http.response.body", "body": PIECE, "more_body": made < PIECES})
+
+    cache = cached(app, max_response_bytes=2**20)
+    async with serving(cache, protocol) as port, wires(port, size, buffer=65_536) as clients:
+        for client in clients:
+            await client.send(request())
+        reading = [asyncio.create_task(client.answer()) for client in clients[1:]]
+        await until(lambda: made)
+        while made != (before := made) or not await stands_still(lambda: made):
+            pass
+        assert before < PIECES
+        assert cache._shared.budget.used < 2**21
+        answers = [await clients[0].answer(), *await asyncio.gather(*reading)]
+
+    assert {len(answer.body) for answer in answers} == {len(PIECE) * PIECES}
+    assert cache._shared.budget.used == 0
+
+
+async def stands_still(count: Any) -> bool:
+    """Tell whether a count stays what it is over many turns of the event loop."""
+    before = count()
+    for _ in range(20):
+        await settle()
+        await asyncio.sleep(0.001)
+    return bool(count() == before)
+
+
+async def test_a_large_upload_is_keyed_by_its_bytes_while_others_are_served(
+    protocol: Protocol,
+) -> None:
+    """Bug 42: 10 MB, of which nothing is parsed, between the pieces of which others are served."""
+    body = b'{"text": "' + b"x" * 10_000_000 + b'"}'
+    model = Model()
+    app = cached(model, max_request_bytes=20_000_000)
+    async with serving(app, protocol) as port, wires(port, 2) as (wire, other):
+        whole = request(body)
+        await other.ask(request())
+        await wire.send(whole[:5_000_000])
+        between = await other.ask(request())
+        await wire.send(whole[5_000_000:])
+        answers = [await wire.answer(), await wire.ask(request(body))]
+        respelled = await wire.ask(request(body.replace(b": ", b":")))
+
+    assert "hit" in between.cache_status
+    assert ["hit" in answer.cache_status for answer in answers] == [False, True]
+    assert "miss" in respelled.cache_status
+    assert [len(seen) for seen in model.bodies] == [2, len(body), len(body) - 1]
+
+
+async def test_an_upload_over_the_limit_reaches_the_app_while_it_is_sent(
+    protocol: Protocol,
+) -> None:
+    """Bug 46: also without a length, which some caches take for short."""
+    arrived: list[int] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        more = True
+        while more:
+            message = await receive()
+            arrived.append(len(message["body"]))
+            more = message["more_body"]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"read"})
+
+    head = request(headers=["transfer-encoding: chunked"], has_length=False)
+    piece = b"186a0\r\n" + b"x" * 100_000 + b"\r\n"
+    cache = cached(app, max_request_bytes=50_000)
+    async with serving(cache, protocol) as port, wires(port, 1) as (wire,):
+        await wire.send(head, piece)
+        await until(lambda: sum(arrived) == 100_000)
+        answer = await wire.ask(piece, b"0\r\n\r\n")
+
+    assert sum(arrived) == 200_000
+    assert answer.cache_status == "memoserve; fwd=bypass; detail=too-large"
+
+
+async def test_a_refresh_outlives_the_connection_that_began_it(protocol: Protocol) -> None:
+    """Bug 39."""
+    model, clock = Model(), Clock()
+    cache = cached(model, clock=clock, ttl=10, stale_while_revalidate=60)
+    async with serving(cache, protocol) as port, wires(port, 2) as (first, second):
+        await first.ask(request())
+        clock.now += 20
+        model.gate = asyncio.Event()
+        stale = await first.ask(request())
+        await first.reset()
+        await until(lambda: model.calls == 2)
+        model.gate.set()
+        await until(lambda: not cache._shared.refreshes)
+        fresh = await second.ask(request())
+
+    assert (stale.body, stale.cache_status) == (b'{"call":1}', "memoserve; hit; ttl=-10")
+    assert (fresh.body, fresh.cache_status) == (b'{"call":2}', "memoserve; hit; ttl=10")
+
+
+def test_all_this_holds_on_uvloop(protocol: Protocol) -> None:
+    """Its transports are not asyncio's; these are the ones where that could show."""
+
+    async def everything() -> None:
+        await test_a_leader_whose_connection_is_reset_takes_nobody_along(protocol)
+        await test_when_the_last_connection_is_gone_the_app_hears_it(protocol, "reset")
+        await test_half_closed_connections_fare_as_without_the_layer(protocol)
+        await test_a_stream_arrives_piece_by_piece_at_everyone(protocol)
+        await test_a_client_that_does_not_read_holds_the_app_back(protocol, 2)
+
+    uvloop.run(everything())

@@ -1,0 +1,53 @@
+"""What is kept and what is served: the cases on which a single comparison decides."""
+
+import pytest
+
+from tests.asgi import JSON, Model, ask
+from tests.middleware.cases import Clock, cached
+from tests.middleware.transparency import RemoteStore
+
+
+async def test_a_status_that_the_rule_does_not_list_is_not_stored() -> None:
+    """Bug 49: not even where the response grants it freshness."""
+    model = Model(status=404, headers=[JSON, (b"cache-control", b"max-age=60")])
+    app = cached(model, statuses={200, 410})
+
+    calls = [await ask(app) for _ in range(2)]
+
+    assert [call.status for call in calls] == [404, 404]
+    assert model.calls == 2
+
+
+@pytest.mark.parametrize(
+    ("age", "status"),
+    [
+        pytest.param(9.999, "hit; ttl=0", id="fresh"),
+        pytest.param(10.0, "hit; ttl=0", id="stale-at-its-ttl"),
+        pytest.param(14.5, "hit; ttl=-5", id="stale"),
+        pytest.param(15.0, "fwd=miss", id="past-the-window"),
+    ],
+)
+async def test_a_store_that_forgets_late_serves_nothing_late(age: float, status: str) -> None:
+    """Bug 48: RFC 9111 §4.2, fresh is what is younger than its lifetime."""
+    clock = Clock()
+    app = cached(
+        Model(), clock=clock, store=RemoteStore(), store_deadline=10,
+        ttl=10, stale_while_revalidate=5,
+    )  # fmt: skip
+    await ask(app)
+    clock.now += age
+
+    call = await ask(app)
+    await app.aclose()
+
+    assert call.cache_status == f"memoserve; {status}"
+
+
+async def test_at_its_ttl_an_answer_is_made_anew() -> None:
+    """Bug 48."""
+    clock = Clock()
+    app = cached(Model(), clock=clock, store=RemoteStore(), store_deadline=10, ttl=10)
+    await ask(app)
+    clock.now += 10
+
+    assert (await ask(app)).content == b'{"call":2}'

@@ -1,0 +1,153 @@
+"""Real servers on 127.0.0.1, and a client that shows every byte.
+
+Rule: a server ends with the block that started it, whatever happened there; requests that will
+not end are cancelled after a second.
+"""
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import AsyncGenerator, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import uvicorn
+
+from memoserve._asgi import ASGIApp
+
+Protocol = Literal["h11", "httptools"]
+
+
+@contextlib.asynccontextmanager
+async def serving(app: ASGIApp, protocol: Protocol = "h11", **options: Any) -> AsyncGenerator[int]:
+    """Serve an app with uvicorn in the running event loop; yields the port."""
+    config = uvicorn.Config(
+        app, http=protocol, ws="none", lifespan="off", log_config=None, access_log=False,
+        timeout_graceful_shutdown=1, **options,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    # Listening from here on: who connects early waits in the backlog.
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield int(listener.getsockname()[1])
+        finally:
+            server.should_exit = True
+            await task
+
+
+@dataclass
+class Answer:
+    """One response as it came over the wire."""
+
+    status: int
+    headers: list[tuple[str, str]]  # Names in lower case.
+    body: bytes
+
+    def all(self, name: str) -> list[str]:
+        return [value for key, value in self.headers if key == name]
+
+    @property
+    def cache_status(self) -> str:
+        return ", ".join(self.all("cache-status"))
+
+
+def request(
+    body: bytes = b"{}",
+    *,
+    method: str = "POST",
+    path: str = "/v1/model",
+    headers: Iterable[str] = ("content-type: application/json",),
+    has_length: bool = True,
+) -> bytes:
+    """Spell a request."""
+    length = [f"content-length: {len(body)}"] if has_length else []
+    lines = [f"{method} {path} HTTP/1.1", "host: test", *headers, *length]
+    return "\r\n".join([*lines, "", ""]).encode() + (body if has_length else b"")
+
+
+class Wire:
+    """A connection of a client that does what it is told, good manners or not."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def send(self, *pieces: bytes) -> None:
+        for piece in pieces:
+            self._writer.write(piece)
+        await self._writer.drain()
+
+    async def until(self, mark: bytes) -> bytes:
+        """Read on until these bytes have come."""
+        return await asyncio.wait_for(self._reader.readuntil(mark), 10)
+
+    async def rest(self) -> bytes:
+        """Read until the server closes the connection."""
+        return await asyncio.wait_for(self._reader.read(-1), 10)
+
+    async def answer(self, *, has_body: bool = True) -> Answer:
+        """Read one whole response."""
+        head = (await self.until(b"\r\n\r\n")).decode("latin-1")
+        first, *lines = head.rstrip("\r\n").split("\r\n")
+        pairs = [line.partition(":") for line in lines]
+        answer = Answer(
+            int(first.split(" ")[1]),
+            [(name.lower(), value.strip()) for name, _, value in pairs],
+            b"",
+        )
+        if not has_body:
+            return answer
+        if answer.all("transfer-encoding") == ["chunked"]:
+            answer.body = b"".join([chunk async for chunk in self._chunks()])
+        else:
+            answer.body = await self._exactly(int(answer.all("content-length")[0]))
+        return answer
+
+    async def ask(self, *pieces: bytes, has_body: bool = True) -> Answer:
+        """Send a request and read the response."""
+        await self.send(*pieces)
+        return await self.answer(has_body=has_body)
+
+    async def _chunks(self) -> AsyncGenerator[bytes]:
+        while size := int(await self.until(b"\r\n"), 16):
+            yield await self._exactly(size)
+            await self.until(b"\r\n")
+        await self.until(b"\r\n")
+
+    async def _exactly(self, size: int) -> bytes:
+        return await asyncio.wait_for(self._reader.readexactly(size), 10)
+
+    def finish_sending(self) -> None:
+        """Close one half of the connection: nothing more will be asked, answers are welcome."""
+        self._writer.write_eof()
+
+    async def reset(self) -> None:
+        """Break the connection off, as a process that is killed does."""
+        own: socket.socket = self._writer.get_extra_info("socket")
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await self.close()
+
+    async def close(self) -> None:
+        self._writer.close()
+        with contextlib.suppress(OSError):  # The other side was quicker.
+            await self._writer.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def wires(port: int, count: int, *, buffer: int = 0) -> AsyncGenerator[list[Wire]]:
+    """Connect several clients; `buffer` bounds what the kernel receives for each of them."""
+    opened: list[Wire] = []
+    try:
+        for _ in range(count):
+            own = socket.socket()
+            own.setblocking(False)
+            if buffer:
+                own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+            await asyncio.get_running_loop().sock_connect(own, ("127.0.0.1", port))
+            opened.append(Wire(*await asyncio.open_connection(sock=own, limit=2**20)))
+        yield opened
+    finally:
+        for wire in opened:
+            await wire.close()
