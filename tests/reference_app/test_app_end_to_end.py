@@ -60,7 +60,7 @@ def test_a_server_answers_reuses_counts_and_stops(stop: signal.Signals) -> None:
         question = {"text": "The staff were friendly and dinner was lovely."}
         first = client.post("/v1/sentiment", json=question)
         again = client.post("/v1/sentiment", json=question)
-        metrics = client.get("/metrics").text
+        counted = until_counted(client, "miss", "hit")
         process.send_signal(stop)
         code = process.wait(30)
 
@@ -69,10 +69,23 @@ def test_a_server_answers_reuses_counts_and_stops(stop: signal.Signals) -> None:
     assert "fwd=miss" in first.headers["cache-status"]
     assert "; hit; ttl=" in again.headers["cache-status"]
     assert again.json() == first.json()
-    for status in ("miss", "hit"):
-        sample = rf'request_duration_seconds_count\{{[^}}]*cache_status="{status}"[^}}]*\}} 1\.0'
-        assert re.search(sample, metrics)
+    assert counted
     assert code == 0
+
+
+def until_counted(client: httpx.Client, *statuses: str) -> bool:
+    """Scrape until one request of each status is counted: that is done when its call has ended."""
+    samples = [
+        rf'request_duration_seconds_count\{{[^}}]*cache_status="{status}"[^}}]*\}} 1\.0'
+        for status in statuses
+    ]
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        page = client.get("/metrics").text
+        if all(re.search(sample, page) for sample in samples):
+            return True
+        time.sleep(0.3)  # The page is kept for a second.
+    return False
 
 
 def finished(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
