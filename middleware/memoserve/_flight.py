@@ -66,10 +66,6 @@ class Budget:
         return self.used >= self.limit
 
 
-def _anything(_: Message) -> bool:
-    return True
-
-
 class Client(msgspec.Struct, eq=False):
     """Someone who takes part in a flight."""
 
@@ -77,16 +73,11 @@ class Client(msgspec.Struct, eq=False):
     send: Send
     is_leader: bool = False
     has_fallback: bool = False  # It would rather send a stale answer than a failure.
-    wants: Callable[[Message], bool] = _anything  # Whether this start may be its answer.
+    wants: Callable[[Message], bool] = bool  # Whether this start may be its answer.
     position: int = 0  # Of the next message, counted from the first of the flight.
     bytes_read: int = 0
     has_left: bool = False
     watcher: "asyncio.Task[None] | None" = None
-
-
-async def _nobody_receives() -> Message:
-    """Stand in for the leader of a flight that no client asked for."""
-    return {"type": "http.disconnect"}
 
 
 async def _nobody_sends(_: Message) -> None:
@@ -165,7 +156,7 @@ class Flight:
         self._is_watching = False
         self._traceback: TracebackType | None = None
         self._departure: OSError | None = None  # What the last client to leave heard from `send`.
-        self._leader = Client(_nobody_receives, _nobody_sends)
+        self._send_to_leader: Send = _nobody_sends
         self._clients: set[Client] = set()
         self._arrived = _Signal()  # For clients: something to read.
         self._moved = _Signal()  # For the app: a client read on or left.
@@ -207,7 +198,7 @@ class Flight:
     async def _send(self, message: Message) -> None:
         message = own_copy(message)
         if self._is_ended:  # Too late: whoever serves the leader says what it thinks of that.
-            await self._leader.send(message)
+            await self._send_to_leader(message)
             return
         self._recorder.note(message)
         if message["type"] == "http.response.start" and self.verdict is None:
@@ -310,7 +301,7 @@ class Flight:
         """Take part from the first message on; `deliver` must follow."""
         self._clients.add(client)
         if client.is_leader:
-            self._leader = client
+            self._send_to_leader = client.send
         if self._is_watching:
             self._watch(client)
         self._moved.fire()

@@ -77,10 +77,6 @@ class Recent(Generic[_Name, _Value]):
         self._values: OrderedDict[_Name, _Value] = OrderedDict()
         self.get = self._values.get  # What is remembered of a key, or None.
 
-    def __len__(self) -> int:
-        """Count the keys."""
-        return len(self._values)
-
     def put(self, key: _Name, value: _Value) -> None:
         """Remember, and forget the oldest where there are too many."""
         self._values.pop(key, None)  # So that it is the newest.
