@@ -22,6 +22,7 @@ __all__ = ["MemoryStore", "StoreUsage"]
 # the slot and the node of the ordered dict, the pair, the float and the reference in a bucket.
 _OVERHEAD = 400
 
+_SWEPT_AT_ONCE = 1_000  # Keys; less than a millisecond of the event loop, which others need, too.
 _SWEEP_INTERVAL = 1.0  # Seconds; also the width of a bucket, so nothing outlives its ttl by 2 s.
 
 
@@ -58,6 +59,8 @@ class MemoryStore:
         self._evictions = 0
         self._buckets: dict[int, list[str]] = {}  # Second of expiry -> keys that may expire then.
         self._due: list[int] = []  # A heap of the buckets' seconds.
+        self._uncompacted: list[int] = []  # Buckets not yet rid of what was replaced and evicted,
+        self._compacted = 0  # and how much of the last of them is.
         self._references = 0  # Keys in all buckets, those of replaced entries included.
         self._sweeper: tuple[asyncio.AbstractEventLoop, asyncio.TimerHandle] | None = None
         self._lock = threading.Lock()
@@ -117,6 +120,8 @@ class MemoryStore:
             self._entries.clear()
             self._buckets.clear()
             self._due.clear()
+            self._uncompacted.clear()
+            self._compacted = 0
             self._bytes = self._references = 0
             if self._sweeper is not None:
                 self._sweeper[1].cancel()
@@ -128,15 +133,24 @@ class MemoryStore:
             "memory", self._bytes, self._max_bytes, len(self._entries), self._evictions
         )
 
-    def sweep(self) -> None:
-        """Free what has expired; the store calls this itself once a second while it holds any."""
+    def sweep(self) -> bool:
+        """Free what has expired, or 1,000 entries of it; tell whether that was all.
+
+        The store calls this itself once a second while it holds any, and at once for the rest.
+        """
         with self._lock:
             now = self._clock()
+            left = _SWEPT_AT_ONCE
             while self._due and (self._due[0] + 1) * _SWEEP_INTERVAL <= now:
-                for key in self._take_bucket(heapq.heappop(self._due)):
-                    entry = self._entries.get(key)
-                    if entry is not None and entry[1] <= now:
-                        self._discard(key)
+                bucket = self._buckets[self._due[0]]
+                while bucket and left:
+                    self._discard_if_expired(bucket.pop(), now)
+                    self._references -= 1
+                    left -= 1
+                if bucket:
+                    return False
+                del self._buckets[heapq.heappop(self._due)]
+            return True
 
     def _get(self, key: str, now: float) -> bytes | None:
         entry = self._entries.get(key)
@@ -150,10 +164,15 @@ class MemoryStore:
         if entry is not None:
             self._bytes -= _size(key, entry[0])
 
+    def _discard_if_expired(self, key: str, now: float) -> None:
+        entry = self._entries.get(key)
+        if entry is not None and entry[1] <= now:
+            self._discard(key)
+
     def _remember_expiry(self, key: str, expires: float) -> None:
         if self._references > 2 * len(self._entries) + 1024:
-            self._rebuild_buckets()
-        second = int(min(expires / _SWEEP_INTERVAL, 2**62))
+            self._compact_some()
+        second = _second_of(expires)
         bucket = self._buckets.get(second)
         if bucket is None:
             bucket = self._buckets[second] = []
@@ -161,31 +180,45 @@ class MemoryStore:
         bucket.append(key)
         self._references += 1
 
-    def _rebuild_buckets(self) -> None:
-        """Drop the references that replaced and evicted entries left behind."""
-        self._buckets.clear()
-        self._due.clear()
-        self._references = 0
-        for key, (_, expires) in self._entries.items():
-            self._remember_expiry(key, expires)
+    def _compact_some(self) -> None:
+        """Drop references that replaced and evicted entries left behind, from a slice of a bucket.
 
-    def _take_bucket(self, second: int) -> list[str]:
-        keys = self._buckets.pop(second)
-        self._references -= len(keys)
-        return keys
+        Half of all references are such when this is called, so it pays for itself within as many
+        writes as it drops; going round slice by slice, no write waits for more than one.
+        """
+        if not self._uncompacted:
+            self._uncompacted = list(self._buckets)
+        second, start = self._uncompacted[-1], self._compacted
+        bucket = self._buckets.get(second, [])
+        old = bucket[start : start + _SWEPT_AT_ONCE]
+        live = [key for key in dict.fromkeys(old) if self._expires_in(key, second)]
+        bucket[start : start + len(old)] = live
+        self._references -= len(old) - len(live)
+        self._compacted = start + len(live)
+        if self._compacted >= len(bucket):
+            self._uncompacted.pop()
+            self._compacted = 0
 
-    def _wake_sweeper(self) -> None:
+    def _expires_in(self, key: str, second: int) -> bool:
+        entry = self._entries.get(key)
+        return entry is not None and _second_of(entry[1]) == second
+
+    def _wake_sweeper(self, delay: float = _SWEEP_INTERVAL) -> None:
         """Have the running loop sweep; one that is closed with its timer pending is replaced."""
         if self._sweeper is None or self._sweeper[0].is_closed():
             loop = asyncio.get_running_loop()
-            self._sweeper = (loop, loop.call_later(_SWEEP_INTERVAL, self._sweep_and_rearm))
+            self._sweeper = (loop, loop.call_later(delay, self._sweep_and_rearm))
 
     def _sweep_and_rearm(self) -> None:
         self._sweeper = None
-        self.sweep()
+        is_done = self.sweep()
         with self._lock:
             if self._entries:
-                self._wake_sweeper()
+                self._wake_sweeper(_SWEEP_INTERVAL if is_done else 0.0)
+
+
+def _second_of(expires: float) -> int:
+    return int(min(expires / _SWEEP_INTERVAL, 2**62))
 
 
 def _size(key: str, value: bytes) -> int:

@@ -211,9 +211,9 @@ async def test_a_real_timer_frees_what_is_over() -> None:
     freed = asyncio.Event()
 
     class Watched(MemoryStore):
-        def sweep(self) -> None:
-            super().sweep()
+        def sweep(self) -> bool:
             freed.set()
+            return super().sweep()
 
     clock = Clock()
     store = Watched(clock=clock)
@@ -453,3 +453,30 @@ class AgainstADict(RuleBasedStateMachine):
 
 AgainstADict.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestAgainstADict = AgainstADict.TestCase
+
+
+async def test_many_that_expire_at_once_are_freed_by_and_by() -> None:
+    """No sweep holds up the event loop for long; each goes on where the last one ended (bug 45)."""
+    clock = [0.0]
+    store = MemoryStore(clock=lambda: clock[0])
+    for number in range(2_500):
+        await store.set(f"k{number}", b"", 5)
+    clock[0] = 10
+
+    rounds = [store.sweep() for _ in range(3)]
+
+    assert rounds == [False, False, True]
+    assert store.usage().entries == 0
+    assert store.usage().bytes == 0
+
+
+async def test_references_to_what_is_gone_stay_bounded() -> None:
+    """Under a flood of unique keys the lists of expiries do not outgrow the entries (bug 45)."""
+    clock = [0.0]
+    store = MemoryStore(max_bytes=100_000, clock=lambda: clock[0])
+    for number in range(20_000):
+        clock[0] += 0.001
+        await store.set(f"k{number}", b"", 3600)
+
+    assert store._references == sum(map(len, store._buckets.values()))
+    assert store._references <= 2 * store.usage().entries + 2_050
