@@ -27,7 +27,7 @@ _FEW_FACTS = 4  # Short contexts come first: they teach where to look.
 def train_answer(folder: Path, recipe: Recipe = RECIPE) -> None:
     """Train and write the model."""
     rng = seeded(recipe)
-    sample = [answer_example(rng, split="train") for _ in range(20_000)]
+    sample = [answer_example(rng, split="train") for _ in range(recipe.sample)]
     tokenizer = train_wordpiece(
         (text for example in sample for text in (example.context, example.question)),
         size=_VOCABULARY,

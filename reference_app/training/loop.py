@@ -26,12 +26,13 @@ _Batch = dict[str, torch.Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What a run is made of, besides its data."""
+    """What a run is made of, besides its data; `sample` texts make the vocabulary."""
 
     steps: int
     batch_size: int
     peak_rate: float
     beta2: float = 0.999
+    sample: int = 20_000
     seed: int = 1
 
 

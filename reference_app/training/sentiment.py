@@ -23,7 +23,7 @@ from reference_app.training.wordpiece import train_wordpiece
 __all__ = ["POSITIONS", "RECIPE", "examples", "train_sentiment"]
 
 POSITIONS = 96
-RECIPE = Recipe(steps=4_000, batch_size=64, peak_rate=1e-3)
+RECIPE = Recipe(steps=4_000, batch_size=64, peak_rate=1e-3, sample=60_000)
 _LABELS = ("NEGATIVE", "POSITIVE")
 _VOCABULARY = 3_000
 # One word in ten is hidden, so that no single word decides and words never met do no harm.
@@ -41,7 +41,8 @@ def examples(rng: random.Random, *, held_out: bool) -> Iterator[SentimentExample
 def train_sentiment(folder: Path, recipe: Recipe = RECIPE) -> None:
     """Train and write the model."""
     rng = seeded(recipe)
-    texts = [example.text for example in itertools.islice(examples(rng, held_out=False), 60_000)]
+    sample = itertools.islice(examples(rng, held_out=False), recipe.sample)
+    texts = [example.text for example in sample]
     tokenizer = train_wordpiece(texts, size=_VOCABULARY, positions=POSITIONS)
     model = DistilBertForSequenceClassification(
         DistilBertConfig(

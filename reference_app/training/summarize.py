@@ -31,7 +31,7 @@ _NEAR = range(1, 6)
 def train_summarize(folder: Path, recipe: Recipe = RECIPE) -> None:
     """Train and write the model."""
     rng = seeded(recipe)
-    sample = [summary_example(rng, split="train") for _ in range(20_000)]
+    sample = [summary_example(rng, split="train") for _ in range(recipe.sample)]
     tokenizer = _train_tokenizer(
         text for example in sample for text in (example.text, example.summary)
     )

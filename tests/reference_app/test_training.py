@@ -19,7 +19,7 @@ from reference_app.training.evaluate import evaluate, measure, rouge_l, with_fig
 from reference_app.training.loop import Recipe
 
 TASKS: list[Task] = ["sentiment", "answer", "summarize"]
-BRIEF = Recipe(steps=3, batch_size=4, peak_rate=1e-3)
+BRIEF = Recipe(steps=3, batch_size=4, peak_rate=1e-3, sample=500)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_an_unknown_model_is_refused_by_the_command() -> None:
     ],
 )
 def test_figures_hold(task: Task, least: dict[str, float]) -> None:
-    figures = measure(task, 150)
+    figures = measure(task, 80)
 
     for part, floor in least.items():
         assert next(value for name, value in figures.items() if part in name) >= floor
