@@ -35,6 +35,8 @@ bench: $(VENV)/.test ## what the cache costs, side by side with the bare app
 	$(BIN)/python bench/overhead.py
 	$(BIN)/python bench/telemetry.py
 	$(BIN)/python bench/json_parsers.py
+	$(BIN)/python bench/limits.py
+	$(BIN)/python bench/throughput.py
 
 models: $(VENV)/.demo ## train the bundled models anew (about 30 minutes) and measure them
 	$(BIN)/python -m reference_app.training all

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -133,6 +133,13 @@ class Wire:
         self._writer.close()
         with contextlib.suppress(OSError):  # The other side was quicker.
             await self._writer.wait_closed()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Give the server its turns until something has happened."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110  (sockets have no event for it)
+            await asyncio.sleep(0.001)
 
 
 @contextlib.asynccontextmanager
