@@ -140,9 +140,8 @@ class Fill:
             return self._tokens
         namespace = self._shared.options.namespace
         try:
-            names = [
-                tag_key(namespace, "tag", tag) for tag in tags(self._question.parsed(), response)
-            ]
+            named = _several(tags(self._question.parsed(), response))
+            names = [tag_key(namespace, "tag", tag) for tag in named]
         except Exception as error:  # noqa: BLE001  (the user's code may raise anything)
             self._shared.log_once(f"tags of the rule {self._rule.path!r}", error)
             return None
@@ -178,3 +177,9 @@ class Fill:
 
 def _ends_with(chunks: list[bytes], ending: bytes | None) -> bool:
     return ending is None or b"".join(chunks[-len(ending) :]).endswith(ending)
+
+
+def _several(names: Collection[str]) -> Collection[str]:
+    if isinstance(names, str):
+        raise TypeError(f"tags must be several names, not the string {names!r}")
+    return names

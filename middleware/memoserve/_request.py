@@ -186,7 +186,9 @@ class Question:
             scope.get("query_string", b""),
             self.fields.keyed,
             credential_partition(self._shared.secret, credentials) if credentials else b"",
-            epoch if isinstance(epoch, str) else self._ask(lambda: str(epoch(scope))),
+            epoch.encode()
+            if isinstance(epoch, str)
+            else self._ask(lambda: str(epoch(scope)).encode()),
             self.record.variant,
         ]
 

@@ -352,6 +352,14 @@ def boom(*_: object) -> Any:
         pytest.param({"epoch": boom}, "memoserve; fwd=bypass; detail=rule-error", id="epoch"),
         pytest.param({"admit": boom}, "memoserve; fwd=miss", id="admit"),
         pytest.param({"tags": boom}, "memoserve; fwd=miss", id="tags"),
+        pytest.param(
+            {"epoch": lambda scope: "boom \ud800"},
+            "memoserve; fwd=bypass; detail=rule-error",
+            id="epoch-that-is-no-text",
+        ),
+        pytest.param(
+            {"tags": lambda body, response: "boom"}, "memoserve; fwd=miss", id="tags-in-one-string"
+        ),
     ],
 )
 async def test_a_callable_that_raises_is_no_error_of_the_request(
