@@ -83,7 +83,7 @@ async def test_no_more_than_the_limit_and_one_piece_is_ever_held() -> None:
 
 
 async def test_a_client_that_leaves_has_no_complete_body() -> None:
-    """Bug 21, bug 24."""
+    """bug 21, bug 24."""
     body = await read_body(Connection(piece(b"half")).receive, 10)
 
     assert body.is_disconnected
@@ -170,7 +170,7 @@ def test_each_message_is_known_for_what_it_is(
     ],
 )
 def test_announced_trailers_end_a_response(message: Message, expected: bool) -> None:
-    """Bug 26."""
+    """bug 26."""
     assert ends_response(message, has_trailers=True) is expected
 
 
@@ -287,7 +287,7 @@ def test_a_response_that_ended_properly_is_complete(messages: list[Message]) -> 
 
 
 def test_an_answer_to_head_has_a_length_and_no_body() -> None:
-    """Bug 30: it is complete for HEAD only, whose method is in the key."""
+    """bug 30: it is complete for HEAD only, whose method is in the key."""
     messages = [start((b"content-length", b"7")), body(b"")]
 
     assert recorded(*messages, is_head=True).is_complete
@@ -305,7 +305,7 @@ def test_nothing_is_kept_beyond_the_limit(chunks: list[bytes], limit: int) -> No
 
 
 def test_an_abandoned_response_keeps_nothing_from_then_on() -> None:
-    """Bug 46."""
+    """bug 46."""
     recorder = recorded(start(), body(b"a", more=True))
 
     recorder.abandon()

@@ -30,7 +30,7 @@ TWINS = (  # Two texts with one MD5, found by M. Stevens.
 
 
 async def test_second_identical_question_is_a_hit() -> None:
-    """Bug 1: the body is what tells questions apart, and it does reach the app (bug 21)."""
+    """bug 1: the body is what tells questions apart, and it does reach the app (bug 21)."""
     model = Model()
     app = cached(model)
 
@@ -90,7 +90,7 @@ async def test_an_answer_lives_for_its_ttl() -> None:
 async def test_what_an_answer_may_depend_on_is_in_the_key(
     one: dict[str, Any], other: dict[str, Any]
 ) -> None:
-    """Bug 2 and bug 9: another query, path, method, type or encoding is another question."""
+    """bug 2 and bug 9: another query, path, method, type or encoding is another question."""
     model = Model()
     app = cached(
         model, path="/{rest:path}", methods={"POST", "QUERY"}, vary=["X-Language"], model="m"
@@ -106,7 +106,7 @@ async def test_what_an_answer_may_depend_on_is_in_the_key(
 
 
 async def test_two_hosts_are_two_resources() -> None:
-    """Bug 2."""
+    """bug 2."""
     model = Model()
     app = cached(model)
 
@@ -134,7 +134,7 @@ async def test_two_hosts_are_two_resources() -> None:
     ],
 )
 async def test_hostile_bodies_reach_the_app_and_are_keyed_by_their_bytes(body: bytes) -> None:
-    """Bug 8 and bug 7: never an error of ours, never one answer for two bodies."""
+    """bug 8 and bug 7: never an error of ours, never one answer for two bodies."""
     model, notes = Model(), Notes()
     app = cached(model, observer=notes)
 
@@ -164,7 +164,7 @@ async def test_hostile_bodies_reach_the_app_and_are_keyed_by_their_bytes(body: b
 async def test_what_is_not_for_all_goes_past_the_cache(
     headers: tuple[bytes, bytes], reason: str
 ) -> None:
-    """Bug 14 and bug 20: whoever shows a credential is asked for it by the app each time."""
+    """bug 14 and bug 20: whoever shows a credential is asked for it by the app each time."""
     model = Model()
     app = cached(model)
     await ask(app)
@@ -176,7 +176,7 @@ async def test_what_is_not_for_all_goes_past_the_cache(
 
 
 async def test_a_client_certificate_is_a_credential() -> None:
-    """Bug 14."""
+    """bug 14."""
     model = Model()
     app = cached(model)
 
@@ -188,7 +188,7 @@ async def test_a_client_certificate_is_a_credential() -> None:
 
 
 async def test_partitions_keep_one_cache_for_each_credential() -> None:
-    """Bug 14 and bug 18: nobody gets another's answer, and no token is in the store."""
+    """bug 14 and bug 18: nobody gets another's answer, and no token is in the store."""
     model, store = Model(), Recorder()
     app = cached(model, private="partition", store=store, secret="s" * 16, store_deadline=5)
     alice, bob = (b"authorization", b"Bearer alice"), (b"authorization", b"Bearer bob")
@@ -266,7 +266,7 @@ class Hanging(Recorder):
 
 
 async def test_a_broken_store_is_a_miss() -> None:
-    """Bug 40: the answer is the app's, and the failure is counted."""
+    """bug 40: the answer is the app's, and the failure is counted."""
     model, notes = Model(), Notes()
     app = cached(model, store=Broken(), observer=notes)
 
@@ -278,7 +278,7 @@ async def test_a_broken_store_is_a_miss() -> None:
 
 
 async def test_a_hanging_store_costs_its_deadline() -> None:
-    """Bug 40."""
+    """bug 40."""
     app = cached(Model(), store=Hanging(), store_deadline=0.01)
 
     began = time.perf_counter()
@@ -289,7 +289,7 @@ async def test_a_hanging_store_costs_its_deadline() -> None:
 
 
 async def test_a_foreign_value_is_a_miss() -> None:
-    """Bug 17: what is no entry of ours is no answer."""
+    """bug 17: what is no entry of ours is no answer."""
     model, store = Model(), Recorder()
     app = cached(model, store=store, store_deadline=5)
     await ask(app)
@@ -301,7 +301,7 @@ async def test_a_foreign_value_is_a_miss() -> None:
 
 
 async def test_one_md5_for_two_questions_is_a_miss() -> None:
-    """Bug 10: the entry of another question, planted under this one's key, is not served."""
+    """bug 10: the entry of another question, planted under this one's key, is not served."""
     model, store, notes = Model(), Recorder(), Notes()
     app = cached(model, store=store, observer=notes, store_deadline=5)
     for text in TWINS:
@@ -316,7 +316,7 @@ async def test_one_md5_for_two_questions_is_a_miss() -> None:
 
 
 async def test_rule_options_shape_the_key() -> None:
-    """Bug 12: volatile fields are left out, an absent field is its default."""
+    """bug 12: volatile fields are left out, an absent field is its default."""
     model = Model()
     app = cached(model, ignore=["/id"], defaults={"/n": 5}, text={"/text": ("strip", "casefold")})
 
@@ -330,7 +330,7 @@ async def test_rule_options_shape_the_key() -> None:
 
 
 async def test_a_new_epoch_is_a_new_model() -> None:
-    """Bug 52: what the old weights said is not what the new ones say."""
+    """bug 52: what the old weights said is not what the new ones say."""
     model, version = Model(), ["a"]
     app = cached(model, epoch=lambda scope: version[0])
     await ask(app)
@@ -376,7 +376,7 @@ async def test_a_callable_that_raises_is_no_error_of_the_request(
 
 
 async def test_when_decides_by_the_body() -> None:
-    """Bug 54: a call that is not deterministic is not cached."""
+    """bug 54: a call that is not deterministic is not cached."""
     app = cached(Model(), when=lambda body: body.get("temperature") == 0)
 
     hot = await ask(app, b'{"temperature":0.7}')
@@ -399,7 +399,7 @@ async def test_when_decides_by_the_body() -> None:
     ],
 )
 async def test_admit_refuses_or_sets_the_lifetime(verdict: float, result: str, lives: int) -> None:
-    """Bug 50: a generation that was cut off can be refused."""
+    """bug 50: a generation that was cut off can be refused."""
     notes = Notes()
     app = cached(Model(), admit=lambda response: verdict, observer=notes)
 
@@ -454,7 +454,7 @@ async def test_cheap_answers_are_not_stored() -> None:
 async def test_what_must_not_be_stored_is_not(
     options: dict[str, Any], headers: list[tuple[bytes, bytes]]
 ) -> None:
-    """Bug 49, bug 51, bug 16, bug 30: errors, private and partial answers are made each time."""
+    """bug 49, bug 51, bug 16, bug 30: errors, private and partial answers are made each time."""
     model = Model(headers=[JSON, *headers], **options)
     app = cached(model)
 
@@ -466,7 +466,7 @@ async def test_what_must_not_be_stored_is_not(
 
 
 async def test_other_statuses_are_stored_if_the_response_says_so() -> None:
-    """Bug 49: a 404 comes back as a 404."""
+    """bug 49: a 404 comes back as a 404."""
     model = Model(status=404, headers=[JSON, (b"cache-control", b"max-age=20")])
     app = cached(model, statuses={200, 404})
 
@@ -494,7 +494,7 @@ async def test_jitter_shortens_the_ttl() -> None:
 
 
 async def test_fields_of_one_exchange_are_not_replayed() -> None:
-    """Bug 16: a request id, a date or a rate limit belongs to who got it first."""
+    """bug 16: a request id, a date or a rate limit belongs to who got it first."""
     own = [(b"x-request-id", b"1"), (b"Date", b"x"), (b"x-ratelimit-remaining", b"3"),
            (b"connection", b"x-hop"), (b"x-hop", b"1"), (b"traceparent", b"00-1")]  # fmt: skip
     lasting = [(b"x-model", b"a"), (b"x-model", b"b"), (b"link", b"<a>; rel=b")]
@@ -508,7 +508,7 @@ async def test_fields_of_one_exchange_are_not_replayed() -> None:
 
 
 async def test_a_body_comes_back_in_its_bytes_and_chunks() -> None:
-    """Bug 32 and bug 25: binary bodies stay what they are, streams stay streams."""
+    """bug 32 and bug 25: binary bodies stay what they are, streams stay streams."""
     chunks = [b"\x00\xff\xfe", b"data: 1\n\n", b":" * 70_000]
     app = cached(Model(chunks=chunks, headers=[(b"content-type", b"text/event-stream")]))
 
@@ -521,7 +521,7 @@ async def test_a_body_comes_back_in_its_bytes_and_chunks() -> None:
 
 
 async def test_a_stream_must_end_as_the_rule_says() -> None:
-    """Bug 50: without its last event a stream is not the whole answer."""
+    """bug 50: without its last event a stream is not the whole answer."""
     model = Model(chunks=[b"data: 1\n\n", b"data: [DO", b"NE]\n\n"])
     app = cached(model, ends_with=b"data: [DONE]\n\n")
     await ask(app)
@@ -534,7 +534,7 @@ async def test_a_stream_must_end_as_the_rule_says() -> None:
 
 
 async def test_an_answer_that_broke_off_is_not_stored() -> None:
-    """Bug 24."""
+    """bug 24."""
     model = Model(chunks=[b"a", b"b"], late_error=RuntimeError("cut"))
     app = cached(model)
 
@@ -550,7 +550,7 @@ async def test_an_answer_that_broke_off_is_not_stored() -> None:
 
 
 async def test_a_large_request_streams_through() -> None:
-    """Bug 46: over the limit nothing is held back, and the rest is not even read by the cache."""
+    """bug 46: over the limit nothing is held back, and the rest is not even read by the cache."""
     model = Model()
     app = cached(model, max_request_bytes=10)
     call = Call(http_scope(), [b"x" * 8, b"y" * 8, b"z" * 8])
@@ -562,7 +562,7 @@ async def test_a_large_request_streams_through() -> None:
 
 
 async def test_a_large_response_streams_through() -> None:
-    """Bug 46."""
+    """bug 46."""
     model, notes = Model(chunks=[b"x" * 6, b"y" * 6]), Notes()
     app = cached(model, max_response_bytes=10, observer=notes)
 
@@ -575,7 +575,7 @@ async def test_a_large_response_streams_through() -> None:
 
 
 async def test_a_client_that_leaves_while_it_uploads() -> None:
-    """Bug 21: the app sees the messages as they came."""
+    """bug 21: the app sees the messages as they came."""
     model = Model()
     app = cached(model)
     seen: list[Message] = []
@@ -593,7 +593,7 @@ async def test_a_client_that_leaves_while_it_uploads() -> None:
 
 
 async def test_a_body_of_megabytes_is_keyed_by_its_bytes() -> None:
-    """Bug 42: it is hashed in a thread and not parsed on the event loop."""
+    """bug 42: it is hashed in a thread and not parsed on the event loop."""
     model = Model()
     app = cached(model, max_request_bytes=10_000_000, max_canonical_bytes=1000)
     body = b'{"text": "%s"}' % (b"x" * 100_000)
@@ -607,7 +607,7 @@ async def test_a_body_of_megabytes_is_keyed_by_its_bytes() -> None:
 
 
 async def test_obeyed_clients_steer() -> None:
-    """Bug 19: only where the service allows it."""
+    """bug 19: only where the service allows it."""
     model = Model()
     app = cached(model, client_control="obey")
 
@@ -640,7 +640,7 @@ async def test_an_answer_that_is_too_old_for_the_client_is_made_anew() -> None:
 
 
 async def test_clients_cannot_steer_by_default() -> None:
-    """Bug 19: who can force misses can force load."""
+    """bug 19: who can force misses can force load."""
     app = cached(Model())
     await ask(app)
 
@@ -690,7 +690,7 @@ async def test_what_no_rule_covers_is_untouched() -> None:
 
 
 async def test_an_app_mounted_below_a_root_path_is_covered() -> None:
-    """Bug 27: rules are matched after `root_path`."""
+    """bug 27: rules are matched after `root_path`."""
     app = cached(Model())
 
     call = await ask(app, path="/api" + PATH, root_path="/api")
@@ -699,7 +699,7 @@ async def test_an_app_mounted_below_a_root_path_is_covered() -> None:
 
 
 async def test_a_cache_before_a_cache_leaves_the_request_to_the_outer_one() -> None:
-    """Bug 27: installed twice it counts once."""
+    """bug 27: installed twice it counts once."""
     notes = Notes()
     app = cached(cached(Model(), observer=notes), observer=notes)
 
@@ -710,7 +710,7 @@ async def test_a_cache_before_a_cache_leaves_the_request_to_the_outer_one() -> N
 
 
 async def test_every_request_is_counted_once() -> None:
-    """Bug 57: requests = hits + misses + bypasses + errors + stale + coalesced."""
+    """bug 57: requests = hits + misses + bypasses + errors + stale + coalesced."""
     model, notes, clock = Model(), Notes(), Clock()
     app = cached(model, observer=notes, clock=clock)
     await ask(app)
@@ -739,7 +739,7 @@ async def test_every_request_is_counted_once() -> None:
 
 
 async def test_an_observer_that_fails_does_no_harm(caplog: pytest.LogCaptureFixture) -> None:
-    """Bug 58."""
+    """bug 58."""
 
     class Failing:
         def observe(self, event: Event) -> None:
@@ -752,7 +752,7 @@ async def test_an_observer_that_fails_does_no_harm(caplog: pytest.LogCaptureFixt
 
 
 async def test_purged_answers_are_gone() -> None:
-    """Bug 53: a purge takes what it names and nothing else."""
+    """bug 53: a purge takes what it names and nothing else."""
     store = MemoryStore()
     model = Model()
     app = CacheMiddleware(
@@ -786,7 +786,7 @@ async def test_purged_answers_are_gone() -> None:
     "tags", [["cats"], lambda body, response: ["cats"]], ids=["set", "computed"]
 )
 async def test_a_purge_beats_a_fill_that_is_under_way(tags: Any) -> None:
-    """Bug 38."""
+    """bug 38."""
     store = MemoryStore()
     model = Model(gate=asyncio.Event())
     assert model.gate is not None
@@ -894,7 +894,7 @@ async def test_too_much_in_flight_is_a_bypass() -> None:
 
 
 def test_the_cache_is_bound_to_no_event_loop() -> None:
-    """Bug 42: one object may serve loop after loop."""
+    """bug 42: one object may serve loop after loop."""
     app = cached(Model())
     answers: Callable[[], Call] = lambda: asyncio.run(ask(app))  # noqa: E731
 

@@ -134,7 +134,7 @@ async def test_what_comes_after_the_body_is_no_disconnect() -> None:
 
 
 async def test_an_observer_of_a_layer_outside_and_of_the_cache_is_told_once() -> None:
-    """Bug 57."""
+    """bug 57."""
     notes = Notes()
     app = cached(Model(), observer=notes)
 

@@ -91,7 +91,7 @@ def test_what_is_no_entry_of_this_version_is_corrupt(raw: bytes) -> None:
 
 @pytest.mark.parametrize("item", [ENTRY, VaryMarker(b"v", (b"x-lang",))], ids=["entry", "marker"])
 def test_an_entry_that_was_cut_is_corrupt_wherever_it_was(item: Entry | VaryMarker) -> None:
-    """Bug 17, bug 24."""
+    """bug 17, bug 24."""
     raw = encode(item)
 
     for length in range(len(raw)):

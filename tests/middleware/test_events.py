@@ -46,7 +46,7 @@ def test_an_observer_cannot_swallow_the_end_of_a_task() -> None:
 def test_a_covered_request_is_reported_once_with_all_that_is_known(
     sent: float | None, seconds: float
 ) -> None:
-    """Bug 57."""
+    """bug 57."""
     notes = Notes()
     record = RequestRecord(10.0, observers=(notes,), model="m", variant="v2", status="hit",
                            saved=0.5, age=7.0, sent=sent)  # fmt: skip
@@ -90,7 +90,7 @@ def test_without_observers_finishing_does_nothing() -> None:
 def test_a_failure_counts_unless_all_was_over(
     error: BaseException, sent: float | None, known: _events.Outcome, expected: str
 ) -> None:
-    """Bug 57."""
+    """bug 57."""
     record = RequestRecord(10.0, sent=sent, outcome=known)
 
     record.fail(error)

@@ -70,7 +70,7 @@ def test_named_credentials_replace_the_list() -> None:
 def test_a_client_certificate_is_a_credential(
     tls: dict[str, object], expected: list[Header]
 ) -> None:
-    """Bug 14."""
+    """bug 14."""
     scope = http_scope(extensions={"tls": tls})
 
     assert HeaderFilter((), None).read(scope).credentials == expected

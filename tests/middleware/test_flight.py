@@ -31,7 +31,7 @@ def gated(**options: Any) -> tuple[Model, asyncio.Event]:
 
 
 async def test_two_hundred_who_ask_at_once_cost_one_call() -> None:
-    """Bug 33: no stampede on a cold key."""
+    """bug 33: no stampede on a cold key."""
     model, notes = Model(), Notes()
     app = cached(model, observer=notes)
 
@@ -60,7 +60,7 @@ async def test_without_coalescing_everyone_calls() -> None:
 
 
 async def test_a_stream_reaches_everyone_while_it_is_made() -> None:
-    """Bug 22: nothing is held back; who comes late gets all of it, then goes on live."""
+    """bug 22: nothing is held back; who comes late gets all of it, then goes on live."""
     step = asyncio.Event()
     model = Model(chunks=[b"one", b"two"], step=step)
     app = cached(model)
@@ -81,7 +81,7 @@ async def test_a_stream_reaches_everyone_while_it_is_made() -> None:
 
 
 async def test_the_leader_gets_the_answer_as_it_is_and_followers_without_its_request_id() -> None:
-    """Bug 16."""
+    """bug 16."""
     model, gate = gated(headers=[JSON, (b"x-request-id", b"7")])
     calls, tasks = await crowd(cached(model), 2)
 
@@ -92,7 +92,7 @@ async def test_the_leader_gets_the_answer_as_it_is_and_followers_without_its_req
 
 
 async def test_what_middleware_outside_does_to_a_message_stays_there() -> None:
-    """Bug 31: gzip around the cache rewrites the message that it is handed, in place."""
+    """bug 31: gzip around the cache rewrites the message that it is handed, in place."""
     model, gate = gated()
     inner = cached(model)
 
@@ -130,7 +130,7 @@ async def test_what_middleware_outside_does_to_a_message_stays_there() -> None:
     ],
 )
 async def test_an_answer_for_one_is_given_to_one(options: dict[str, Any]) -> None:
-    """Bug 35: the others ask side by side, and so does who comes next (hit-for-miss)."""
+    """bug 35: the others ask side by side, and so does who comes next (hit-for-miss)."""
     model, gate = gated(**options)
     app = cached(model)
     calls, tasks = await crowd(app, 3)
@@ -147,7 +147,7 @@ async def test_an_answer_for_one_is_given_to_one(options: dict[str, Any]) -> Non
 
 
 async def test_hit_for_miss_is_forgotten() -> None:
-    """Bug 35: by time, and as soon as an answer can be shared again."""
+    """bug 35: by time, and as soon as an answer can be shared again."""
     model, clock = Model(status=429), Clock()
     app = cached(model, clock=clock)
     await ask(app)
@@ -162,7 +162,7 @@ async def test_hit_for_miss_is_forgotten() -> None:
 
 
 async def test_an_answer_that_is_shared_but_not_stored_goes_on_coalescing() -> None:
-    """Bug 35: unstorable answers serialize nobody."""
+    """bug 35: unstorable answers serialize nobody."""
     model, gate = gated(status=404)
     app = cached(model)
 
@@ -175,7 +175,7 @@ async def test_an_answer_that_is_shared_but_not_stored_goes_on_coalescing() -> N
 
 
 async def test_followers_of_another_language_ask_for_themselves() -> None:
-    """Bug 36: Vary is learned while they wait, and each language costs one call from then on."""
+    """bug 36: Vary is learned while they wait, and each language costs one call from then on."""
     calls_of: dict[bytes, int] = {}
     gate = asyncio.Event()
 
@@ -203,7 +203,7 @@ async def test_followers_of_another_language_ask_for_themselves() -> None:
 
 
 async def test_vary_is_found_again_by_a_cache_that_has_not_learned_it() -> None:
-    """Bug 36: the store knows it, too."""
+    """bug 36: the store knows it, too."""
     from memoserve import MemoryStore
 
     store = MemoryStore()
@@ -220,7 +220,7 @@ async def test_vary_is_found_again_by_a_cache_that_has_not_learned_it() -> None:
 
 
 async def test_an_origin_that_is_allowed_alone_keeps_its_answer() -> None:
-    """Bug 16: Access-Control-Allow-Origin for one origin varies, whether it says so or not."""
+    """bug 16: Access-Control-Allow-Origin for one origin varies, whether it says so or not."""
     model = Model(headers=[JSON, (b"access-control-allow-origin", b"https://a")])
     app = cached(model)
     await ask(app, headers=[JSON, (b"origin", b"https://a")])
@@ -264,7 +264,7 @@ async def test_an_app_whose_vary_never_settles_is_asked_directly() -> None:
     ],
 )
 async def test_after_a_failure_one_follower_tries_again(failure: dict[str, Any]) -> None:
-    """Bug 34: the leader has its failure; the others have one retry between them, no herd."""
+    """bug 34: the leader has its failure; the others have one retry between them, no herd."""
     model, gate = gated(**failure)
     calls, tasks = await crowd(cached(model), 10)
 
@@ -296,7 +296,7 @@ async def test_after_a_failure_one_follower_tries_again(failure: dict[str, Any])
     ],
 )
 async def test_if_the_retry_fails_too_all_get_its_failure(failure: dict[str, Any]) -> None:
-    """Bug 34: ten who wait for a broken model make two calls, not ten."""
+    """bug 34: ten who wait for a broken model make two calls, not ten."""
     model, gate = gated(**failure)
     notes = Notes()
     calls, tasks = await crowd(cached(model, observer=notes), 10)
@@ -314,7 +314,7 @@ async def test_if_the_retry_fails_too_all_get_its_failure(failure: dict[str, Any
 
 
 async def test_a_503_with_retry_after_asks_for_no_retry() -> None:
-    """Bug 34."""
+    """bug 34."""
     model, gate = gated(status=503, headers=[JSON, (b"retry-after", b"9")])
     calls, tasks = await crowd(cached(model), 4)
 
@@ -326,7 +326,7 @@ async def test_a_503_with_retry_after_asks_for_no_retry() -> None:
 
 
 async def test_a_failure_after_the_first_byte_is_everyones() -> None:
-    """Bug 34, bug 24: each sees what it would have seen without the others."""
+    """bug 34, bug 24: each sees what it would have seen without the others."""
     step = asyncio.Event()
     model = Model(chunks=[b"one", b"two"], step=step, late_error=RuntimeError("cut"))
     calls, tasks = await crowd(cached(model), 3)
@@ -339,7 +339,7 @@ async def test_a_failure_after_the_first_byte_is_everyones() -> None:
 
 
 async def test_an_app_that_never_answers_answers_nobody() -> None:
-    """Bug 23: no response is invented; after one retry all are left as a direct client is."""
+    """bug 23: no response is invented; after one retry all are left as a direct client is."""
     calls = 0
 
     async def silent(scope: Scope, receive: Receive, send: Send) -> None:
@@ -356,7 +356,7 @@ async def test_an_app_that_never_answers_answers_nobody() -> None:
 
 @pytest.mark.parametrize("coalesce", [True, False])
 async def test_messages_out_of_order_go_where_the_app_sends_them(coalesce: bool) -> None:
-    """Bug 23: the server says what it thinks of them; nothing of it is stored."""
+    """bug 23: the server says what it thinks of them; nothing of it is stored."""
     order = ["http.response.start", "http.response.body", "http.response.start",
              "http.response.body"]  # fmt: skip
 
@@ -409,7 +409,7 @@ context = contextvars.ContextVar("context", default="none")
 
 
 async def test_the_app_runs_in_the_leaders_context() -> None:
-    """Bug 29: traces and context variables reach the app."""
+    """bug 29: traces and context variables reach the app."""
     seen: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -444,7 +444,7 @@ async def watchful(received: list[Message], chunks: Sequence[bytes], step: async
 
 
 async def test_when_the_last_client_has_left_the_app_hears_it() -> None:
-    """Bug 28: the leader's leaving alone stops nothing."""
+    """bug 28: the leader's leaving alone stops nothing."""
     received: list[Message] = []
     app = cached(await watchful(received, [b"x"], asyncio.Event()))
     (leader, follower), tasks = await crowd(app, 2)
@@ -465,7 +465,7 @@ async def test_when_the_last_client_has_left_the_app_hears_it() -> None:
 
 
 async def test_the_leaders_client_leaves_and_the_others_get_the_answer() -> None:
-    """Bug 28."""
+    """bug 28."""
     received: list[Message] = []
     step = asyncio.Event()
     notes = Notes()
@@ -500,7 +500,7 @@ async def test_with_finish_the_cache_is_filled_although_all_have_left() -> None:
 
 
 async def test_a_connection_that_breaks_is_a_client_that_left() -> None:
-    """Bug 28: an OSError from `send` ends one client's part, not the others'."""
+    """bug 28: an OSError from `send` ends one client's part, not the others'."""
     model, gate = gated()
     notes = Notes()
     calls, tasks = await crowd(cached(model, observer=notes), 3)
@@ -530,7 +530,7 @@ async def test_the_app_hears_from_send_that_its_only_client_has_left() -> None:
 
 
 async def test_a_leader_that_is_cancelled_takes_nobody_along() -> None:
-    """Bug 28: servers cancel, and so do middlewares with timeouts."""
+    """bug 28: servers cancel, and so do middlewares with timeouts."""
     model, gate = gated()
     calls, tasks = await crowd(cached(model), 3)
 
@@ -635,7 +635,7 @@ START: Message = {"type": "http.response.start", "status": 200, "headers": []}
 
 
 async def test_files_that_the_server_sends_reach_everyone() -> None:
-    """Bug 26: `pathsend` ends a response; it is shared, and not stored."""
+    """bug 26: `pathsend` ends a response; it is shared, and not stored."""
     pathsend = {"type": "http.response.pathsend", "path": "/etc/hostname"}
     calls = await sent_by(cached, [START, pathsend], 2, **extension("http.response.pathsend"))
 
@@ -643,7 +643,7 @@ async def test_files_that_the_server_sends_reach_everyone() -> None:
 
 
 async def test_trailers_end_a_response() -> None:
-    """Bug 26."""
+    """bug 26."""
     messages = [
         {**START, "trailers": True},
         {"type": "http.response.body", "body": b"x"},
@@ -656,7 +656,7 @@ async def test_trailers_end_a_response() -> None:
 
 
 async def test_hints_and_pushes_are_for_the_leader() -> None:
-    """Bug 26: and they come before the response, as they must."""
+    """bug 26: and they come before the response, as they must."""
     hint = {"type": "http.response.early_hint", "links": [b"</a.css>"]}
     messages = [hint, START, {"type": "http.response.body", "body": b"x"}]
     calls = await sent_by(cached, messages, 2, **extension("http.response.early_hint"))
@@ -666,7 +666,7 @@ async def test_hints_and_pushes_are_for_the_leader() -> None:
 
 
 async def test_an_extension_that_we_do_not_know_is_not_shared() -> None:
-    """Bug 26: whatever it sends, only who asked for it gets it."""
+    """bug 26: whatever it sends, only who asked for it gets it."""
     zero_copy = {"type": "http.response.zerocopysend", "file": 3}
     calls = await sent_by(cached, [START, zero_copy], 2, **extension("http.response.zerocopysend"))
 
@@ -674,7 +674,7 @@ async def test_an_extension_that_we_do_not_know_is_not_shared() -> None:
 
 
 async def test_who_sends_a_validator_asks_alone() -> None:
-    """Bug 30: a 304 says nothing to those who have no copy."""
+    """bug 30: a 304 says nothing to those who have no copy."""
     model, gate = gated(status=304)
     conditional = http_scope(headers=[JSON, (b"if-none-match", b'"x"')])
     app = cached(model)
@@ -697,7 +697,7 @@ async def test_a_refresh_that_a_client_demands_joins_nobody() -> None:
 
 
 async def test_a_stale_answer_is_sent_at_once_and_replaced_behind() -> None:
-    """Bug 39: one refresh, which outlives the request that began it."""
+    """bug 39: one refresh, which outlives the request that began it."""
     model, clock, notes = Model(), Clock(), Notes()
     app = cached(model, clock=clock, ttl=10, stale_while_revalidate=20, observer=notes)
     await ask(app)
@@ -728,7 +728,7 @@ async def test_past_the_window_a_stale_answer_is_no_answer() -> None:
 
 
 async def test_refreshes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bug 39."""
+    """bug 39."""
     monkeypatch.setattr("memoserve._exchange._MAX_REFRESHES", 2)
     model, clock = Model(), Clock()
     app = cached(model, clock=clock, ttl=10, stale_while_revalidate=20)
@@ -819,7 +819,7 @@ async def test_an_answer_that_can_be_had_is_better_than_a_stale_one() -> None:
 
 
 async def test_requests_from_two_event_loops_share_one_cache() -> None:
-    """Bug 42: a flight belongs to its loop, the store and the counters to all."""
+    """bug 42: a flight belongs to its loop, the store and the counters to all."""
     model = Model()
     app = CacheMiddleware(model, rules=[Rule("/{rest:path}")])
 

@@ -6,7 +6,7 @@ from tests.fuzz import fuzz, outcomes
 
 
 def test_two_seconds_of_anything_break_nothing() -> None:
-    """Bug 4, bug 6, bug 7, bug 8, bug 17, bug 32; other examples each time."""
+    """bug 4, bug 6, bug 7, bug 8, bug 17, bug 32; other examples each time."""
     counts = fuzz(2, random.randrange(2**32))
 
     assert counts.total() > 0

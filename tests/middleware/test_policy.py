@@ -155,7 +155,7 @@ def test_a_failure_is_what_another_try_may_mend(
     ],
 )
 def test_what_must_be_fetched_anew_is_not_stored(line: bytes, expected: bool) -> None:
-    """Bug 51."""
+    """bug 51."""
     assert forbids_storing(control(line)) is expected
 
 
@@ -250,7 +250,7 @@ def test_no_date_breaks_anything(value: bytes) -> None:
     ],
 )  # fmt: skip
 def test_what_describes_one_exchange_is_not_replayed(name: bytes) -> None:
-    """Bug 16, bug 18."""
+    """bug 16, bug 18."""
     assert replayable([(name, b"1")]) == ()
 
 
@@ -310,7 +310,7 @@ def test_every_reason_is_a_token() -> None:
     ],
 )
 def test_demands_are_read_from_cache_control(lines: list[bytes], expected: Demands) -> None:
-    """Bug 51."""
+    """bug 51."""
     assert demands_of(lines) == expected
 
 

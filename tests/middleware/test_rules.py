@@ -215,7 +215,7 @@ def test_what_shapes_no_key_is_not_in_the_digest() -> None:
 
 
 def test_the_order_of_a_set_says_nothing() -> None:
-    """Bug 11."""
+    """bug 11."""
     assert digest(methods=["GET", "POST"]) == digest(methods=("POST", "GET"))
     assert digest(vary=["X-A", "x-b"]) == digest(vary=["x-B", "x-a"])
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.parametrize("protocol", ["h11", "httptools"])
 
 
 async def test_uploads_in_chunks_are_read_to_their_end(protocol: Protocol) -> None:
-    """Bug 21: and they are the same question as one with a length."""
+    """bug 21: and they are the same question as one with a length."""
     model = Model()
     head = request(headers=["content-type: application/json", "transfer-encoding: chunked"],
                    has_length=False)  # fmt: skip
@@ -47,7 +47,7 @@ async def test_uploads_in_chunks_are_read_to_their_end(protocol: Protocol) -> No
 async def test_a_client_that_waits_for_100_continue_gets_it(
     protocol: Protocol, extra: list[str], statuses: list[str]
 ) -> None:
-    """Bug 21: on each request, the ones that are hits included."""
+    """bug 21: on each request, the ones that are hits included."""
     whole = request(
         b'{"a":1}', headers=["content-type: application/json", "expect: 100-continue", *extra]
     )
@@ -63,7 +63,7 @@ async def test_a_client_that_waits_for_100_continue_gets_it(
 
 
 async def test_one_connection_carries_every_kind_of_answer(protocol: Protocol) -> None:
-    """Bug 30: no answer leaves bytes behind, or lacks them, for the next one to trip over."""
+    """bug 30: no answer leaves bytes behind, or lacks them, for the next one to trip over."""
     app = cached(Model(), methods={"GET", "HEAD", "POST"}, path="/{rest:path}")
     async with serving(app, protocol) as port, wires(port, 1) as (wire,):
         answers = []
@@ -88,7 +88,7 @@ async def test_pipelined_requests_are_answered_in_their_order(protocol: Protocol
 
 
 async def test_a_hit_has_one_date_and_it_is_the_servers(protocol: Protocol) -> None:
-    """Bug 16, bug 55."""
+    """bug 16, bug 55."""
     model = Model(headers=[JSON, (b"date", b"Thu, 01 Jan 1970 00:00:00 GMT")])
     async with serving(cached(model), protocol) as port, wires(port, 1) as (wire,):
         await wire.ask(request())
@@ -113,7 +113,7 @@ async def crowd(app: CacheMiddleware, clients: list[Wire], model: Model) -> None
 
 
 async def test_a_crowd_on_its_own_connections_costs_one_call(protocol: Protocol) -> None:
-    """Bug 33."""
+    """bug 33."""
     model = Model(gate=asyncio.Event())
     assert model.gate is not None
     notes = Notes()
@@ -130,7 +130,7 @@ async def test_a_crowd_on_its_own_connections_costs_one_call(protocol: Protocol)
 
 
 async def test_a_stream_arrives_piece_by_piece_at_everyone(protocol: Protocol) -> None:
-    """Bug 22, bug 25: the first piece is there before the app has made the second."""
+    """bug 22, bug 25: the first piece is there before the app has made the second."""
     step = asyncio.Event()
     model = Model(chunks=[b"one", b"two"], step=step)
     async with serving(cached(model), protocol) as port, wires(port, 3) as (leader, early, late):
@@ -178,7 +178,7 @@ async def test_starlettes_streams_are_kept_by_a_store_that_takes_its_time(
 async def test_a_large_upload_is_keyed_by_its_bytes_while_others_are_served(
     protocol: Protocol,
 ) -> None:
-    """Bug 42: 10 MB, of which nothing is parsed, between the pieces of which others are served."""
+    """bug 42: 10 MB, of which nothing is parsed, between the pieces of which others are served."""
     body = b'{"text": "' + b"x" * 10_000_000 + b'"}'
     model = Model()
     app = cached(model, max_request_bytes=20_000_000)
@@ -200,7 +200,7 @@ async def test_a_large_upload_is_keyed_by_its_bytes_while_others_are_served(
 async def test_an_upload_over_the_limit_reaches_the_app_while_it_is_sent(
     protocol: Protocol,
 ) -> None:
-    """Bug 46: also without a length, which some caches take for short."""
+    """bug 46: also without a length, which some caches take for short."""
     arrived: list[int] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

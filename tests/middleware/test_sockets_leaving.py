@@ -18,7 +18,7 @@ pytestmark = pytest.mark.parametrize("protocol", ["h11", "httptools"])
 
 
 async def test_a_leader_whose_connection_is_reset_takes_nobody_along(protocol: Protocol) -> None:
-    """Bug 28: the others get the answer to the call that it began."""
+    """bug 28: the others get the answer to the call that it began."""
     model = Model(gate=asyncio.Event(), chunks=[b"one", b"two"], step=asyncio.Event())
     assert model.gate is not None
     assert model.step is not None
@@ -41,7 +41,7 @@ async def test_a_leader_whose_connection_is_reset_takes_nobody_along(protocol: P
 async def test_when_the_last_connection_is_gone_the_app_hears_it(
     protocol: Protocol, manner: str
 ) -> None:
-    """Bug 28: not before; and what came of it is not kept (bug 24)."""
+    """bug 28: not before; and what came of it is not kept (bug 24)."""
     heard: list[Message] = []
     calls = 0
 
@@ -92,7 +92,7 @@ async def test_half_closed_connections_fare_as_without_the_layer(protocol: Proto
 async def test_an_answer_that_breaks_off_breaks_off_for_everyone(
     protocol: Protocol, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Bug 23, bug 24: no end is invented, the connections are closed, and nothing is kept."""
+    """bug 23, bug 24: no end is invented, the connections are closed, and nothing is kept."""
     caplog.set_level(logging.CRITICAL, "uvicorn.error")
     step = asyncio.Event()
     model = Model(chunks=[b"one", b"two"], step=step, late_error=RuntimeError("cut"))
@@ -112,7 +112,7 @@ async def test_an_answer_that_breaks_off_breaks_off_for_everyone(
 async def test_an_app_that_fails_before_its_answer_is_a_500_for_everyone(
     protocol: Protocol, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Bug 34, bug 49: two calls for three clients, and no failure is kept."""
+    """bug 34, bug 49: two calls for three clients, and no failure is kept."""
     caplog.set_level(logging.CRITICAL, "uvicorn.error")
     model = Model(gate=asyncio.Event(), error=RuntimeError("down"))
     assert model.gate is not None
@@ -135,7 +135,7 @@ PIECE, PIECES = b"x" * 65_536, 500  # Together more than any socket buffer takes
 async def test_a_client_that_does_not_read_holds_the_app_back(
     protocol: Protocol, size: int
 ) -> None:
-    """Bug 22, bug 46: what is not read is not made; with two, the slower one sets the pace."""
+    """bug 22, bug 46: what is not read is not made; with two, the slower one sets the pace."""
     made = 0
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -171,7 +171,7 @@ async def stands_still(count: Callable[[], int]) -> bool:
 
 
 async def test_a_refresh_outlives_the_connection_that_began_it(protocol: Protocol) -> None:
-    """Bug 39."""
+    """bug 39."""
     model, clock = Model(), Clock()
     cache = cached(model, clock=clock, ttl=10, stale_while_revalidate=60)
     async with serving(cache, protocol) as port, wires(port, 2) as (first, second):

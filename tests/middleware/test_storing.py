@@ -8,7 +8,7 @@ from tests.middleware.transparency import RemoteStore
 
 
 async def test_a_status_that_the_rule_does_not_list_is_not_stored() -> None:
-    """Bug 49: not even where the response grants it freshness."""
+    """bug 49: not even where the response grants it freshness."""
     model = Model(status=404, headers=[JSON, (b"cache-control", b"max-age=60")])
     app = cached(model, statuses={200, 410})
 
@@ -28,7 +28,7 @@ async def test_a_status_that_the_rule_does_not_list_is_not_stored() -> None:
     ],
 )
 async def test_a_store_that_forgets_late_serves_nothing_late(age: float, status: str) -> None:
-    """Bug 48: RFC 9111 §4.2, fresh is what is younger than its lifetime."""
+    """bug 48: RFC 9111 §4.2, fresh is what is younger than its lifetime."""
     clock = Clock()
     app = cached(
         Model(), clock=clock, store=RemoteStore(), store_deadline=10,
@@ -44,7 +44,7 @@ async def test_a_store_that_forgets_late_serves_nothing_late(age: float, status:
 
 
 async def test_at_its_ttl_an_answer_is_made_anew() -> None:
-    """Bug 48."""
+    """bug 48."""
     clock = Clock()
     app = cached(Model(), clock=clock, store=RemoteStore(), store_deadline=10, ttl=10)
     await ask(app)

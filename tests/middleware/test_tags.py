@@ -126,5 +126,5 @@ def test_no_tag_can_pose_as_another() -> None:
 
 
 def test_every_process_has_the_same_keys() -> None:
-    """Bug 11."""
+    """bug 11."""
     assert tag_key("n", "tag", "a") == "n:tag:bedc735d8ca825306d36f03d15ee2da6"

@@ -79,7 +79,7 @@ def text_of(call: Call) -> bytes:
 async def test_nobody_gets_an_encoding_that_was_not_asked_for(
     is_inside: bool, order: tuple[tuple[bytes, bytes], ...]
 ) -> None:
-    """Bug 31: whoever asks first, at once or later, each gets the encoding that it can read."""
+    """bug 31: whoever asks first, at once or later, each gets the encoding that it can read."""
     model = says()
     model.gate = asyncio.Event()
     app = cached(GZipMiddleware(model)) if is_inside else GZipMiddleware(cached(model))
@@ -100,7 +100,7 @@ async def test_nobody_gets_an_encoding_that_was_not_asked_for(
 
 @pytest.mark.parametrize("is_inside", [True, False], ids=["inside", "outside"])
 async def test_every_origin_is_allowed_by_its_own_name(is_inside: bool) -> None:
-    """Bug 16: `Access-Control-Allow-Origin` of one origin is not replayed to another."""
+    """bug 16: `Access-Control-Allow-Origin` of one origin is not replayed to another."""
     names = [value.decode() for _, value in ORIGINS]
     model = says()
     model.gate = asyncio.Event()
@@ -144,7 +144,7 @@ class Tracing:
 async def test_context_variables_set_outside_reach_the_app(
     way: str, outside: list[Middleware]
 ) -> None:
-    """Bug 29: in endpoints, in threads, and behind middleware that makes tasks of its own."""
+    """bug 29: in endpoints, in threads, and behind middleware that makes tasks of its own."""
 
     async def endpoint(request: Request) -> Response:
         return JSONResponse([trace.get(), await asyncio.to_thread(trace.get)])
@@ -167,7 +167,7 @@ class Passing(BaseHTTPMiddleware):
 
 
 async def test_behind_base_middleware_requests_still_meet() -> None:
-    """Bug 28: hits, followers and streams come through it."""
+    """bug 28: hits, followers and streams come through it."""
     model = Model(chunks=[b"one", b"two"], step=asyncio.Event())
     assert model.step is not None
     app = Passing(cached(model))
@@ -186,7 +186,7 @@ async def test_behind_base_middleware_requests_still_meet() -> None:
 
 
 async def test_behind_base_middleware_a_leader_that_leaves_takes_nobody_along() -> None:
-    """Bug 28."""
+    """bug 28."""
     model = Model(gate=asyncio.Event())
     assert model.gate is not None
     app = Passing(cached(model))
@@ -205,7 +205,7 @@ async def test_behind_base_middleware_a_leader_that_leaves_takes_nobody_along() 
 
 
 async def test_before_base_middleware_the_app_hears_that_its_clients_have_left() -> None:
-    """Bug 28: with it inside, a disconnect still arrives where it should."""
+    """bug 28: with it inside, a disconnect still arrives where it should."""
     heard = asyncio.Event()
 
     async def endpoint(request: Request) -> Response:
@@ -233,7 +233,7 @@ async def test_before_base_middleware_the_app_hears_that_its_clients_have_left()
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_an_app_that_asks_whether_its_client_is_there_learns_it(way: str) -> None:
-    """Bug 28: `request.is_disconnected()` says no while the client waits, and yes when it left."""
+    """bug 28: `request.is_disconnected()` says no while the client waits, and yes when it left."""
     answers: list[bool] = []
     has_asked, go_on = asyncio.Event(), asyncio.Event()
 
@@ -268,7 +268,7 @@ class Badge(AuthenticationBackend):
 
 
 async def test_authentication_inside_is_asked_each_time() -> None:
-    """Bug 20: neither a hit nor another's flight stands in for it."""
+    """bug 20: neither a hit nor another's flight stands in for it."""
 
     @requires("authenticated")
     async def endpoint(request: Request) -> Response:
@@ -292,7 +292,7 @@ async def test_authentication_inside_is_asked_each_time() -> None:
 
 
 async def test_a_layer_mounted_below_a_path_covers_what_is_below() -> None:
-    """Bug 27: its rules are matched after the mount's path, and the rest is not its business."""
+    """bug 27: its rules are matched after the mount's path, and the rest is not its business."""
     model = Model()
     app = Starlette(routes=[Mount("/api", cached(model)), Route(PATH, lambda r: Response("no"))])
 
@@ -336,7 +336,7 @@ def whole_app() -> Starlette:
 
 
 def test_lifespan_and_its_state_go_through() -> None:
-    """Bug 27: the app starts and stops, and requests see the state that it made at its start."""
+    """bug 27: the app starts and stops, and requests see the state that it made at its start."""
     app = whole_app()
 
     with TestClient(app) as client:
@@ -349,7 +349,7 @@ def test_lifespan_and_its_state_go_through() -> None:
 
 
 def test_websockets_go_through() -> None:
-    """Bug 27: also at a path that a rule covers."""
+    """bug 27: also at a path that a rule covers."""
     with (
         TestClient(whole_app()) as client,
         client.websocket_connect(PATH, subprotocols=["chat"]) as socket,
@@ -363,7 +363,7 @@ def test_websockets_go_through() -> None:
 
 @pytest.mark.parametrize("path", [PATH, "/refused", "/nowhere"])
 async def test_websocket_messages_are_untouched(path: str) -> None:
-    """Bug 27: denials included, which look like HTTP responses."""
+    """bug 27: denials included, which look like HTTP responses."""
     scope = {
         **http_scope(path=path), "type": "websocket", "subprotocols": [],
         "extensions": {"websocket.http.response": {}},

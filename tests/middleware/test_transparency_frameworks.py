@@ -262,7 +262,7 @@ async def test_fastapi_is_served_as_without_the_layer(case: Case, way: str) -> N
 
 @pytest.mark.parametrize("case", parameters(FASTAPI))
 async def test_a_hit_of_fastapi_is_the_first_answer_again(case: Case) -> None:
-    """Bug 49."""
+    """bug 49."""
     await check_hit(fastapi_app, case)
 
 

@@ -104,7 +104,7 @@ async def test_what_is_past_its_ttl_is_none(store: Store, key: str, ttl: float) 
 
 @pytest.mark.parametrize("ttl", [0.9, 86_400.0 * 365, 1e300], ids=["brief", "year", "endless"])
 async def test_within_its_ttl_a_value_is_there(store: Store, key: str, ttl: float) -> None:
-    """Bug 48."""
+    """bug 48."""
     await store.set(key, b"value", ttl)
 
     assert await store.get(key) == b"value"

@@ -180,7 +180,7 @@ async def test_a_failure_is_logged_once_until_the_store_works_again(
 
 
 async def test_no_key_and_no_value_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """Bug 18."""
+    """bug 18."""
     guarded = GuardedStore(Plain(error=ConnectionError("refused")), 5, Reports())
 
     await guarded.set("n:s3cret", b"s3cret", 1)

@@ -129,7 +129,7 @@ async def test_nothing_is_returned_past_its_ttl(
 
 
 async def test_what_is_over_is_freed_unasked_within_two_seconds() -> None:
-    """Bug 45: not only when somebody looks it up again."""
+    """bug 45: not only when somebody looks it up again."""
     clock = Clock()
     store = MemoryStore(clock=clock)
     for number in range(100):

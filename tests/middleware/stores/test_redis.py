@@ -13,7 +13,7 @@ from tests.asgi import Model, ask
 
 
 async def test_two_processes_with_one_redis_share_answers(redis_url: str) -> None:
-    """Bug 11: nothing in a key is this process's own."""
+    """bug 11: nothing in a key is this process's own."""
     models = Model(), Model()
     one, other = (
         CacheMiddleware(
@@ -33,7 +33,7 @@ async def test_two_processes_with_one_redis_share_answers(redis_url: str) -> Non
 
 
 async def test_every_key_has_a_time_to_live(redis_url: str) -> None:
-    """Bug 44."""
+    """bug 44."""
     app = CacheMiddleware(
         Model(), rules=[Rule("/v1/model", tags=["a"])], store=redis_url, namespace="ttl",
         store_deadline=5,
@@ -51,7 +51,7 @@ async def test_every_key_has_a_time_to_live(redis_url: str) -> None:
 
 
 async def test_a_time_to_live_below_a_second_is_one(redis_url: str) -> None:
-    """Bug 48: sub-second and huge lifetimes are what they say."""
+    """bug 48: sub-second and huge lifetimes are what they say."""
     store = RedisStore.from_url(redis_url)
     await store.set("brief", b"x", 0.25)
     await store.set("long", b"x", 1e300)
@@ -67,7 +67,7 @@ async def test_a_time_to_live_below_a_second_is_one(redis_url: str) -> None:
 
 @pytest.mark.parametrize("operation", ["get", "get_many", "set", "delete"])
 async def test_a_server_that_is_not_there_is_a_store_error(operation: str) -> None:
-    """Bug 40."""
+    """bug 40."""
     store = RedisStore.from_url("redis://127.0.0.1:1/0")
     call: Any = {
         "get": lambda: store.get("k"),
@@ -83,7 +83,7 @@ async def test_a_server_that_is_not_there_is_a_store_error(operation: str) -> No
 
 
 async def test_without_redis_the_app_answers() -> None:
-    """Bug 40: a service starts and works while Redis is away."""
+    """bug 40: a service starts and works while Redis is away."""
     app = CacheMiddleware(
         Model(), rules=[Rule("/v1/model")], store="redis://127.0.0.1:1/0", store_deadline=1
     )
