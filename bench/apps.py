@@ -44,7 +44,7 @@ slow_cached = CacheMiddleware(slow, rules=[Rule(PATH)], store="memory://?max_byt
 
 def litestar_cached() -> Any:
     """Return Litestar's own response cache, which covers GET."""
-    from litestar import Litestar, get  # noqa: PLC0415
+    from litestar import Litestar, get
 
     @get(PATH, cache=300)
     async def sentiment() -> dict[str, Any]:
@@ -55,10 +55,10 @@ def litestar_cached() -> Any:
 
 def fastapi_cached() -> Any:
     """Return a FastAPI handler with fastapi-cache2, which covers GET."""
-    from fastapi import FastAPI  # noqa: PLC0415
-    from fastapi_cache import FastAPICache  # noqa: PLC0415
-    from fastapi_cache.backends.inmemory import InMemoryBackend  # noqa: PLC0415
-    from fastapi_cache.decorator import cache  # noqa: PLC0415
+    from fastapi import FastAPI
+    from fastapi_cache import FastAPICache
+    from fastapi_cache.backends.inmemory import InMemoryBackend
+    from fastapi_cache.decorator import cache
 
     app = FastAPI()
     FastAPICache.init(InMemoryBackend())

@@ -60,7 +60,7 @@ class Constant:
     def __str__(self) -> str:
         return "constant"
 
-    def times(self, duration: float, rng: random.Random) -> Iterator[float]:  # noqa: ARG002
+    def times(self, duration: float, rng: random.Random) -> Iterator[float]:  # noqa: ARG002  (the other arrivals need it)
         """Yield due times in 0 .. `duration` seconds, in order."""
         # No chance here, but one protocol. A product, not a sum: nothing accumulates.
         return (number / self.rate for number in range(math.ceil(duration * self.rate)))

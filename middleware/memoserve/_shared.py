@@ -110,9 +110,7 @@ class Shared:
         # them as they were decoded: what it costs to find them is most of what a hit costs.
         self.spelled = Recent[Hashable, Key](_HOT_SIZE)
         self.decoded = Recent[str, tuple[bytes, Entry]](_HOT_SIZE)
-        self._alone = Recent[
-            str, float
-        ]()  # Key -> until when its answers are taken for unshareable.
+        self._alone = Recent[str, float]()  # Key -> until when its answers are for one client.
         self._logged = Recent[str, str]()
         self._filters: dict[Coverage, HeaderFilter] = {}
         self._tags: dict[Coverage, tuple[str, ...]] = {}
