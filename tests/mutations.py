@@ -168,7 +168,7 @@ BREAKS = (
         "await client.send(own_copy(message))", "await client.send(message)",
     ),
     Break(
-        "a refresh is started for every stale answer", "_exchange.py",
+        "a refresh is started for every stale answer", "_upstream.py",
         "self._flight_key() in shared.flights or", "",
     ),
     Break(

@@ -729,7 +729,7 @@ async def test_past_the_window_a_stale_answer_is_no_answer() -> None:
 
 async def test_refreshes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """bug 39."""
-    monkeypatch.setattr("memoserve._exchange._MAX_REFRESHES", 2)
+    monkeypatch.setattr("memoserve._upstream._MAX_REFRESHES", 2)
     model, clock = Model(), Clock()
     app = cached(model, clock=clock, ttl=10, stale_while_revalidate=20)
     bodies = [b"[%d]" % n for n in range(4)]

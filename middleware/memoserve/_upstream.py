@@ -1,0 +1,218 @@
+"""How one request has the app answer: in a call that is under way, or in one of its own.
+
+Rule: the app's answer goes out before anything is stored, and the app's own exceptions pass
+through.
+"""
+
+import asyncio
+import time
+from collections.abc import Hashable
+
+from memoserve._asgi import Message, Receive, Scope, ends_response, replay
+from memoserve._events import FollowerJoined, FollowerLeft, RequestRecord
+from memoserve._fields import vary_values
+from memoserve._fill import Fill
+from memoserve._flight import Client, Flight, Landing, Verdict
+from memoserve._policy import vary_of
+from memoserve._reply import Reply
+from memoserve._request import Question
+from memoserve._shared import Shared
+
+__all__ = ["Upstream"]
+
+# With these ASGI extensions an answer can still be shared: their messages reach all clients, or
+# (hints, pushes) the first one alone. An unknown one may send what cannot be repeated.
+_SHAREABLE_EXTENSIONS = frozenset(
+    {
+        "http.response.debug",
+        "http.response.early_hint",
+        "http.response.pathsend",
+        "http.response.push",
+        "http.response.trailers",
+        "tls",
+    }
+)
+
+_MAX_REFRESHES = 64  # Of stale answers at the same time; a stale answer can wait for its turn.
+
+
+class Upstream:
+    """The app, as one request sees it.
+
+    Args:
+        shared: What all requests share.
+        question: The request's key and body.
+        reply: Where its answer goes.
+        receive: The client's.
+        scope: What the app is called with.
+    """
+
+    __slots__ = ("_question", "_receive", "_record", "_reply", "_rule", "_scope", "_shared")
+
+    def __init__(
+        self, shared: Shared, question: Question, reply: Reply, receive: Receive, scope: Scope
+    ) -> None:
+        self._shared = shared
+        self._question = question
+        self._reply = reply
+        self._receive = receive
+        self._scope = scope
+        self._record = question.record
+        self._rule = question.coverage.rule
+
+    async def fetch(self, attempt: int, *, has_fallback: bool) -> Flight | None:
+        """Have the app answer.
+
+        Returns:
+            A flight that has withheld its answer, so that another one must be found; else None.
+        """
+        if not self._may_share():
+            await self.call_alone()
+            return None
+        flight = self._shared.flights.get(self._flight_key())
+        if flight is not None and flight.is_joinable:
+            return await self._follow(flight, has_fallback=has_fallback)
+        return await self._lead(attempt, has_fallback=has_fallback)
+
+    async def call_alone(self) -> None:
+        """Call the app in this task, for this request alone."""
+        self._record.status = "miss"
+        fill = Fill(self._shared, self._question)
+        await fill.begin()
+        started = time.perf_counter()
+        cost = 0.0
+        answer = self._reply.answering(None)
+
+        async def send(message: Message) -> None:
+            nonlocal cost
+            fill.recorder.note(message)
+            cost = time.perf_counter() - started
+            if message["type"] == "http.response.start":
+                fill.judge(message)
+            await answer(message)
+            if ends_response(message, has_trailers=False):
+                # Shielded: apps that listen for a disconnect cancel their own `send` after this.
+                await asyncio.shield(self._shared.spawn(fill.keep(cost)))
+
+        has_raised = False
+        try:
+            receive = replay(self._question.body.messages, self._receive)
+            await self._shared.app(self._scope, receive, send)
+        except Exception:
+            has_raised = True
+            self._reply.note_failure()
+            raise
+        finally:
+            fill.report(cost, has_raised=has_raised)
+
+    def refresh(self) -> None:
+        """Have one call of the app replace a stale answer, behind what is sent now."""
+        shared, record = self._shared, self._record
+        if self._flight_key() in shared.flights or shared.refreshes >= _MAX_REFRESHES:
+            return
+        own_record = RequestRecord(time.perf_counter(), model=record.model, rule=record.rule)
+        scope = {**self._scope, "memoserve": own_record}
+        _, landed = self._take_off(scope, attempt=1, finish=True)
+        shared.refreshes += 1
+        landed.add_done_callback(shared.note_refreshed)
+
+    def _may_share(self) -> bool:
+        extensions = self._scope.get("extensions")
+        question = self._question
+        return (
+            self._rule.coalesce is not False
+            and not question.demands.no_cache  # A call under way may have begun too early.
+            and not question.fields.is_conditional  # A 304 is for who has the answer already.
+            and (not extensions or _SHAREABLE_EXTENSIONS.issuperset(extensions))
+            and not self._shared.is_alone(question.key.index)
+        )
+
+    def _flight_key(self) -> Hashable:
+        key = self._question.key
+        extensions = self._scope.get("extensions")
+        offered = frozenset(extensions) if extensions else None
+        return (asyncio.get_running_loop(), key.index, key.verifier, offered)
+
+    async def _lead(self, attempt: int, *, has_fallback: bool) -> Flight | None:
+        """Call the app for this request and for all who ask the same meanwhile."""
+        self._record.status = "miss"
+        flight, landed = self._take_off(self._scope, attempt, finish=self._rule.finish)
+        client = Client(
+            self._receive,
+            self._reply.answering(None),
+            is_leader=True,
+            has_fallback=has_fallback,
+        )
+        flight.join(client)
+        landing = await flight.deliver(client)
+        if landing is Landing.WITHHELD and has_fallback:
+            return flight
+        if landing is Landing.LEFT:
+            self._record.outcome = "cancelled"
+        try:
+            await asyncio.shield(landed)
+        except Exception:
+            self._reply.note_failure()
+            raise
+        return None
+
+    def _take_off(
+        self, scope: Scope, attempt: int, *, finish: bool
+    ) -> "tuple[Flight, asyncio.Task[None]]":
+        """Begin a call of the app that others can join from now on."""
+        shared = self._shared
+        fill = Fill(shared, self._question)
+
+        def judge(start: Message) -> Verdict:
+            verdict = fill.judge(start)
+            if verdict is Verdict.SHARED:
+                shared.register(self._flight_key(), flight)  # Its Vary may have changed the key.
+            return verdict
+
+        async def keep(ended: Flight) -> None:
+            await fill.keep(ended.cost)
+            shared.unregister(ended)
+
+        flight = Flight(
+            scope, fill.recorder, shared.budget, judge, keep, attempt=attempt, finish=finish
+        )
+        shared.register(self._flight_key(), flight)
+        return flight, shared.spawn(self._fly(flight, fill))
+
+    async def _fly(self, flight: Flight, fill: Fill) -> None:
+        try:
+            await fill.begin()
+            await flight.run(self._shared.app, self._question.body.messages)
+        finally:
+            self._shared.unregister(flight)
+            fill.report(flight.cost, has_raised=flight.error is not None)
+
+    async def _follow(self, flight: Flight, *, has_fallback: bool) -> Flight | None:
+        """Share the answer of a call that is under way."""
+        record = self._record
+        client = Client(
+            self._receive,
+            self._reply.answering(flight),
+            has_fallback=has_fallback,
+            wants=lambda start: self._is_meant(flight, start),
+        )
+        record.status = "coalesced"
+        flight.join(client)
+        record.emit(FollowerJoined(record.model))
+        try:
+            landing = await flight.deliver(client)
+        finally:
+            record.emit(FollowerLeft(record.model))
+        if landing is Landing.WITHHELD:
+            return flight
+        if landing is Landing.LEFT:
+            record.outcome = "cancelled"
+        else:
+            record.saved = flight.cost
+        return None
+
+    def _is_meant(self, flight: Flight, start: Message) -> bool:
+        """Tell whether this request is alike in all that the flight's answer varies on."""
+        names = sorted(vary_of(start.get("headers", ())))
+        ours = vary_values(self._scope["headers"], names)
+        return ours == vary_values(flight.scope["headers"], names)
