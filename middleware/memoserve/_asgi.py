@@ -26,6 +26,7 @@ __all__ = [
     "read_body",
     "replay",
     "respond",
+    "whole_body",
     "with_headers",
 ]
 
@@ -61,11 +62,18 @@ class RequestBody(msgspec.Struct):
         return self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)
 
 
-async def read_body(receive: Receive, limit: int) -> RequestBody:
-    """Read a request's body until it ends, or until it holds more than `limit` bytes."""
-    message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body", False):
-        chunk = message.get("body", b"")  # Nearly always all of it is here.
+def whole_body(message: Message) -> bytes | None:
+    """Return a request's body if this first message holds all of it."""
+    if message["type"] != "http.request" or message.get("more_body", False):
+        return None
+    body: bytes = message.get("body", b"")
+    return body
+
+
+async def read_body(message: Message, receive: Receive, limit: int) -> RequestBody:
+    """Read a request's body, whose first message is given, to its end or past `limit` bytes."""
+    chunk = whole_body(message)
+    if chunk is not None:  # Nearly always all of it is here.
         size = len(chunk)
         return RequestBody([message], [chunk], size, size <= limit, is_disconnected=False)
     body = RequestBody([], [], 0, is_complete=False, is_disconnected=False)

@@ -6,14 +6,15 @@ Rule: every way out has one name (hit, stale, coalesced, miss, bypass, error).
 import logging
 import time
 
-from memoserve._asgi import Receive, Scope, Send, replay
+from memoserve._asgi import Message, Receive, Scope, Send, replay, whole_body
 from memoserve._entry import Entry, VaryMarker, decode
 from memoserve._errors import CorruptEntryError
 from memoserve._events import KeyCollided, RequestRecord, RequestStarted
+from memoserve._fields import RequestFields
 from memoserve._flight import Flight, Verdict
 from memoserve._policy import BypassReason
-from memoserve._reply import Reply
-from memoserve._request import Question
+from memoserve._reply import Reply, serve
+from memoserve._request import Question, spelling
 from memoserve._rules import Coverage
 from memoserve._shared import HOT_BYTES, Shared
 from memoserve._upstream import Upstream
@@ -30,8 +31,11 @@ class Exchange:
 
     __slots__ = (
         "_coverage", "_fallback", "_is_outermost", "_question", "_receive", "_record", "_reply",
-        "_scope", "_shared", "_vary_steps",
+        "_scope", "_send", "_shared", "_vary_steps",
     )  # fmt: skip
+
+    _question: Question
+    _reply: Reply
 
     def __init__(
         self, shared: Shared, coverage: Coverage, scope: Scope, receive: Receive, send: Send
@@ -43,33 +47,70 @@ class Exchange:
         self._shared = shared
         self._scope = scope
         self._receive = receive
+        self._send = send
         self._record = record
         self._coverage = coverage
-        self._question = Question(shared, coverage, scope, record)
-        self._reply = Reply(send, record, is_explained=shared.options.cache_status)
-        self._fallback: Entry | None = None  # A stale answer that is better than a failure.
-        self._vary_steps = 0
 
     async def run(self) -> None:
         """Answer the request."""
-        record, question = self._record, self._question
-        record.model, record.rule = self._coverage.model, self._coverage.rule.path
-        self._shared.introduce(record)
+        record, coverage, shared = self._record, self._coverage, self._shared
+        record.model, record.rule = coverage.model, coverage.rule.path
+        shared.introduce(record)
         if record.observers:
             record.emit(RequestStarted(record.model))
         try:
-            reason = await question.read(self._receive)
-            if reason is None:
-                await self._answer()
+            fields = shared.filter_for(coverage).read(self._scope)
+            # What has more to say may go past the cache, and then its body is not ours to read.
+            message = await self._receive() if fields.is_plain else None
+            entry = None if message is None else self._recall(message, fields)
+            if entry is None:
+                await self._ask(message, fields)
             else:
-                await self._pass_by(reason)
+                age = max(0.0, shared.options.clock() - entry.stored_at)
+                await serve(
+                    self._send, record, entry, age, is_explained=shared.options.cache_status
+                )
         except BaseException as error:
             record.fail(error)
             raise
         finally:
-            question.close()
             if self._is_outermost:
                 record.finish(time.perf_counter())
+
+    def _recall(self, message: Message, fields: RequestFields) -> Entry | None:
+        """Find a fresh answer in memory, where nothing has to be read, parsed or awaited.
+
+        It is the short way of what `_ask` does, and finds nothing that would not be found there.
+        """
+        coverage, shared = self._coverage, self._shared
+        content = whole_body(message)
+        is_short = content is not None and len(content) <= HOT_BYTES
+        if not (is_short and coverage.is_plain):
+            return None
+        name = spelling(coverage, self._scope, fields, self._record.variant, content)
+        known = shared.spelled.get(name)
+        if known is None or (entry := known.entry) is None:
+            return None
+        if shared.look_up_now(known.store_keys) != known.found:
+            return None  # It was evicted, replaced or purged.
+        return entry if shared.options.clock() - entry.stored_at < entry.ttl else None
+
+    async def _ask(self, message: Message | None, fields: RequestFields) -> None:
+        """Answer a request that may have to be read on, looked up, or put to the app."""
+        shared, record = self._shared, self._record
+        question = Question(shared, self._coverage, self._scope, record, fields)
+        self._question = question
+        self._reply = Reply(self._send, record, is_explained=shared.options.cache_status)
+        self._fallback: Entry | None = None  # A stale answer that is better than a failure.
+        self._vary_steps = 0
+        try:
+            reason = await question.read(message, self._receive)
+            if reason is None:
+                await self._answer()
+            else:
+                await self._pass_by(reason)
+        finally:
+            question.close()
 
     async def _pass_by(self, reason: BypassReason) -> None:
         """Let the app answer, with everything streamed both ways."""
@@ -108,35 +149,38 @@ class Exchange:
         """Return what is stored for this request, fresh or stale."""
         shared = self._shared
         keys = (self._question.key.index, *shared.tags_of(self._coverage))
-        raw, *tokens = shared.look_up_now(keys) or await shared.store.get_many(keys)
-        found = None if raw is None else self._read(raw)
-        if found is None:
+        found = shared.look_up_now(keys) or await shared.store.get_many(keys)
+        raw, *tokens = found
+        item = None if raw is None else self._read(raw)
+        if item is None:
             return None
-        if isinstance(found, VaryMarker):
-            return await self._lookup_variant(found)
-        if found.tokens != tuple(tokens):
+        if isinstance(item, VaryMarker):
+            return await self._lookup_variant(item)
+        if item.tokens != tuple(tokens):
             return None  # Purged.
-        return found if not found.tags or await self._has_current_tags(found) else None
+        if item.tags:
+            return item if await self._has_current_tags(item) else None
+        self._remember(item, keys, found)
+        return item
 
     def _read(self, raw: bytes) -> Entry | VaryMarker | None:
         """Decode what is stored under this request's key, if it belongs there."""
-        key = self._question.key
-        known = self._shared.decoded.get(key.index)
-        found: Entry | VaryMarker
-        if known is not None and known[0] is raw:
-            found = known[1]
-        else:
-            try:
-                found = decode(raw)
-            except CorruptEntryError as error:
-                self._shared.log_once("an entry cannot be read", error)
-                return None
-            if isinstance(found, Entry) and len(raw) <= HOT_BYTES:
-                self._shared.decoded.put(key.index, (raw, found))
-        if found.verifier != key.verifier:
+        try:
+            item = decode(raw)
+        except CorruptEntryError as error:
+            self._shared.log_once("an entry cannot be read", error)
+            return None
+        if item.verifier != self._question.key.verifier:
             self._record.emit(KeyCollided(self._coverage.model))
             return None
-        return found
+        return item
+
+    def _remember(self, entry: Entry, keys: tuple[str, ...], found: list[bytes | None]) -> None:
+        """Keep an answer in memory as it was decoded, for requests that are spelled as this one."""
+        known, raw = self._question.known, found[0]
+        is_small = raw is not None and len(raw) <= HOT_BYTES
+        if known is not None and is_small and self._question.key is self._question.primary:
+            known.store_keys, known.found, known.entry = keys, found, entry
 
     async def _lookup_variant(self, marker: VaryMarker) -> Entry | None:
         """Look again under the key that a marker leads to."""

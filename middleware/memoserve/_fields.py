@@ -15,7 +15,8 @@ from memoserve._asgi import Header, Scope
 __all__ = ["ALWAYS_KEYED", "CREDENTIAL_WORDS", "HeaderFilter", "RequestFields", "vary_values"]
 
 # Fields whose values are in every key, so that a Vary on them is honoured already.
-ALWAYS_KEYED = frozenset({b"host", b"accept", b"content-type", b"content-encoding"})
+ALWAYS_KEYED = (b"content-type", b"content-encoding", b"host", b"accept")
+_CONTENT_TYPE, _CONTENT_ENCODING = 0, 1  # Their places in it.
 
 _CREDENTIAL_FIELDS = frozenset({b"authorization", b"proxy-authorization", b"cookie"})
 CREDENTIAL_WORDS = (
@@ -29,6 +30,9 @@ _PARTIAL = frozenset({b"range", b"if-range", b"if-match", b"if-unmodified-since"
 _CONDITIONAL = frozenset({b"if-none-match", b"if-modified-since"})
 
 _KEPT_NAMES = 512
+
+
+_Lines = bytes | tuple[bytes, ...] | None  # What a request has of one field.
 
 
 class _Kind(enum.Enum):
@@ -45,14 +49,25 @@ class RequestFields(msgspec.Struct):
     """The header fields of one request that matter to the cache."""
 
     # For each name that belongs to the key, in the filter's order: its line, its lines, or None.
-    keyed: list[bytes | tuple[bytes, ...] | None]
-    credentials: list[Header]
-    cache_control: list[bytes]
-    is_json: bool = False
-    is_encoded: bool = False
+    keyed: list[_Lines]
+    credentials: Sequence[Header] = ()
+    cache_control: Sequence[bytes] = ()
     is_overridden: bool = False
     is_partial: bool = False
     is_conditional: bool = False
+    is_plain: bool = True  # Nothing in it but what belongs to the key, or does not matter.
+
+    @property
+    def is_json(self) -> bool:
+        """The body claims to be JSON in UTF-8; of two types nobody knows which the app goes by."""
+        content_type = self.keyed[_CONTENT_TYPE]
+        return isinstance(content_type, bytes) and _claims_json(content_type)
+
+    @property
+    def is_encoded(self) -> bool:
+        """The body is not to be read as it came."""
+        lines = self.keyed[_CONTENT_ENCODING]
+        return lines is not None and _is_encoded(_lines(lines))
 
 
 class HeaderFilter:
@@ -64,17 +79,15 @@ class HeaderFilter:
     """
 
     def __init__(self, vary: Collection[bytes], credentials: Collection[bytes] | None) -> None:
-        self._keyed = sorted(ALWAYS_KEYED.union(vary))
-        self._nothing: list[bytes | tuple[bytes, ...] | None] = [None] * len(self._keyed)
-        self._content_type = self._keyed.index(b"content-type")
-        self._content_encoding = self._keyed.index(b"content-encoding")
+        self._keyed = (*ALWAYS_KEYED, *sorted(set(vary).difference(ALWAYS_KEYED)))
+        self._nothing: list[_Lines] = [None] * len(self._keyed)
         self._credentials = credentials
         self._kinds: dict[bytes, tuple[_Kind | None, bytes, int | None] | None] = {}
 
     def read(self, scope: Scope) -> RequestFields:
         """Go once over the headers of a request."""
         keyed = self._nothing.copy()
-        fields = RequestFields(keyed, [], [])
+        fields = RequestFields(keyed)
         kinds = self._kinds
         for name, value in scope["headers"]:
             try:
@@ -89,14 +102,8 @@ class HeaderFilter:
             if place is not None:  # A field may be both: a user's tier that a rule varies on.
                 others = keyed[place]
                 keyed[place] = value if others is None else (*_lines(others), value)
-        content_type = keyed[self._content_type]
-        # Of two types nobody knows which one the app goes by.
-        fields.is_json = isinstance(content_type, bytes) and _claims_json(content_type)
-        encodings = keyed[self._content_encoding]
-        fields.is_encoded = encodings is not None and _is_encoded(_lines(encodings))
-        certificate = _client_certificate(scope)
-        if certificate:
-            fields.credentials.append((b"", certificate))
+        if scope.get("extensions") and (certificate := _client_certificate(scope)):
+            _note(fields, _Kind.CREDENTIAL, b"", certificate)
         return fields
 
     def _learn(self, name: bytes) -> tuple[_Kind | None, bytes, int | None] | None:
@@ -140,11 +147,12 @@ def _is_encoded(lines: tuple[bytes, ...]) -> bool:
 
 
 def _note(fields: RequestFields, kind: _Kind, name: bytes, value: bytes) -> None:
+    fields.is_plain = False
     match kind:
         case _Kind.CREDENTIAL:
-            fields.credentials.append((name, value))
+            fields.credentials = [*fields.credentials, (name, value)]
         case _Kind.CACHE_CONTROL:
-            fields.cache_control.append(value)
+            fields.cache_control = [*fields.cache_control, value]
         case _Kind.OVERRIDE:
             fields.is_overridden = True
         case _Kind.PARTIAL:
@@ -164,8 +172,7 @@ def _claims_json(content_type: bytes) -> bool:
 
 def _client_certificate(scope: Scope) -> bytes:
     """Return what the TLS extension of ASGI says of the client's certificate."""
-    extensions = scope.get("extensions")
-    if not extensions or not (tls := extensions.get("tls")):
+    if not (tls := scope["extensions"].get("tls")):
         return b""
     chain = tls.get("client_cert_chain") or ()
     return "\n".join([tls.get("client_cert_name") or "", *chain]).strip().encode()

@@ -71,7 +71,7 @@ class Fill:
 
     def _learn_vary(self, names: Collection[bytes]) -> None:
         primary = self._question.primary.index
-        unkeyed = set(names) - ALWAYS_KEYED - self._coverage.vary
+        unkeyed = set(names).difference(ALWAYS_KEYED, self._coverage.vary)
         known = self._shared.vary.get(primary) or ()
         if not unkeyed.issubset(known):
             self._shared.vary.put(primary, tuple(sorted(unkeyed.union(known))))

@@ -6,7 +6,7 @@ Sources: RFC 9110 (semantics), RFC 9111 (caching), RFC 5861 (stale content), RFC
 """
 
 import enum
-import math
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -18,6 +18,7 @@ __all__ = [
     "BypassReason",
     "Demands",
     "Sharing",
+    "age_line",
     "cache_control",
     "cache_status_bypass",
     "cache_status_hit",
@@ -238,9 +239,16 @@ def _named_by_connection(headers: Iterable[Header]) -> set[bytes]:
     return {name.strip() for name in listed}
 
 
-def cache_status_hit(ttl: float) -> Header:
+@functools.lru_cache(maxsize=4096)  # A hit's cheapest line is one that is made already.
+def cache_status_hit(ttl: int) -> Header:
     """Say that the answer came from the store; stale where `ttl` is below zero."""
-    return (b"cache-status", b"memoserve; hit; ttl=%d" % math.floor(ttl))
+    return (b"cache-status", b"memoserve; hit; ttl=%d" % ttl)
+
+
+@functools.lru_cache(maxsize=4096)
+def age_line(age: int) -> Header:
+    """Say how old the answer is, in whole seconds (RFC 9111 §5.1)."""
+    return (b"age", b"%d" % age)
 
 
 def cache_status_miss(*, is_forced: bool, is_collapsed: bool, status: int) -> Header:

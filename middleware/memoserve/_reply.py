@@ -3,6 +3,7 @@
 Rule: whatever answers a covered request goes out through here, so each answer is explained once.
 """
 
+import math
 import time
 
 from memoserve._asgi import Message, Send, final_body, respond, with_headers
@@ -11,13 +12,32 @@ from memoserve._events import RequestRecord
 from memoserve._flight import Flight
 from memoserve._policy import (
     BypassReason,
+    age_line,
     cache_status_bypass,
     cache_status_hit,
     cache_status_miss,
     replayable,
 )
 
-__all__ = ["Reply"]
+__all__ = ["Reply", "serve"]
+
+
+async def serve(
+    send: Send, record: RequestRecord, entry: Entry, age: float, *, is_explained: bool
+) -> None:
+    """Send a stored answer: `asgi.respond`, spelled out, as every hit waits for this."""
+    fresh_for = entry.ttl - age
+    record.status = "hit" if fresh_for > 0 else "stale"
+    record.saved, record.age = entry.cost, age
+    headers = [*entry.headers]
+    if is_explained:
+        headers += cache_status_hit(math.floor(fresh_for)), age_line(int(age))
+    await send({"type": "http.response.start", "status": entry.status, "headers": headers})
+    *firsts, last = entry.chunks or (b"",)
+    for chunk in firsts:
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    await send({"type": "http.response.body", "body": last, "more_body": False})
+    record.sent = time.perf_counter()
 
 
 class Reply:
@@ -63,15 +83,7 @@ class Reply:
 
     async def serve(self, entry: Entry, age: float) -> None:
         """Send a stored answer."""
-        record = self._record
-        fresh_for = entry.ttl - age
-        record.status = "hit" if fresh_for > 0 else "stale"
-        record.saved, record.age = entry.cost, age
-        headers = list(entry.headers)
-        if self._is_explained:
-            headers += (cache_status_hit(fresh_for), (b"age", b"%d" % age))
-        await respond(self._send, entry.status, headers, entry.chunks)
-        record.sent = time.perf_counter()
+        await serve(self._send, self._record, entry, age, is_explained=self._is_explained)
 
     async def decline(self) -> None:
         """Say that nothing is stored to a client that wants nothing else (RFC 9111 §5.2.1.7)."""
@@ -110,5 +122,5 @@ class Reply:
             )
         ]
         if flight is not None:
-            lines.append((b"age", b"%d" % flight.age))
+            lines.append(age_line(int(flight.age)))
         return with_headers(start, lines)

@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
-from memoserve._asgi import Receive, RequestBody, Scope, read_body
+from memoserve._asgi import Message, Receive, RequestBody, Scope, read_body
 from memoserve._errors import UnkeyableBodyError
 from memoserve._events import KeyRefused, RequestRecord
 from memoserve._fields import RequestFields, vary_values
@@ -23,11 +23,27 @@ from memoserve._keys import (
 )
 from memoserve._policy import BypassReason, Demands, demands_of
 from memoserve._rules import Coverage
-from memoserve._shared import HOT_BYTES, Shared
+from memoserve._shared import HOT_BYTES, Known, Shared
 
-__all__ = ["Question"]
+__all__ = ["Question", "spelling"]
 
 _Result = TypeVar("_Result")
+
+
+def spelling(
+    coverage: Coverage, scope: Scope, fields: RequestFields, variant: str, content: bytes | None
+) -> Hashable:
+    """Return all that a key follows from, where no callable and no secret is part of it."""
+    return (
+        coverage,
+        content,
+        scope["path"],
+        scope.get("raw_path"),
+        scope.get("query_string"),
+        scope["method"],
+        variant,
+        *fields.keyed,
+    )
 
 
 class _Bypass(Exception):  # noqa: N818  (no error: one of the ways that a request can take)
@@ -48,6 +64,7 @@ class Question:
         "demands",
         "fields",
         "key",
+        "known",
         "primary",
         "record",
         "scope",
@@ -57,24 +74,36 @@ class Question:
     key: Key  # With the fields, too, that earlier answers have named in Vary.
 
     def __init__(
-        self, shared: Shared, coverage: Coverage, scope: Scope, record: RequestRecord
+        self,
+        shared: Shared,
+        coverage: Coverage,
+        scope: Scope,
+        record: RequestRecord,
+        fields: RequestFields,
     ) -> None:
         self.coverage = coverage
         self.scope = scope
         self.record = record
         self.body = _UNREAD
-        self.fields: RequestFields = shared.filter_for(coverage).read(scope)
+        self.fields = fields
+        self.known: Known | None = None  # Remembers the answer, once it was read.
         self.demands = _NO_DEMANDS
         if self.fields.cache_control and shared.options.client_control == "obey":
             self.demands = demands_of(self.fields.cache_control)
         self._shared = shared
 
-    async def read(self, receive: Receive) -> BypassReason | None:
-        """Read the body and make the key, or return why the cache must not be asked."""
+    async def read(self, first: Message | None, receive: Receive) -> BypassReason | None:
+        """Read the body, of which a first message may have come already, and make the key.
+
+        Returns:
+            Why the cache must not be asked; None if it may.
+        """
         try:
+            if first is not None:  # To be replayed if the head says that the cache is passed by.
+                self.body = RequestBody([first], [], 0, is_complete=False, is_disconnected=False)
             self._check_head()
-            rule = self.coverage.rule
-            self.body = body = await read_body(receive, rule.max_request_bytes)
+            limit = self.coverage.rule.max_request_bytes
+            self.body = body = await read_body(first or await receive(), receive, limit)
             self._shared.budget.used += body.size
             if not body.is_complete:
                 return "disconnected" if body.is_disconnected else "too-large"
@@ -118,33 +147,17 @@ class Question:
             raise _Bypass("busy")
 
     def _small_key(self) -> Key:
-        """Make the key of a body that may be parsed, or remember it."""
-        spelling = self._spelling()
-        key = None if spelling is None else self._shared.spelled.get(spelling)
-        if key is None:
-            canonical = self._canonical_body()
-            key = self._digest(canonical)(is_canonical=canonical is not None)
-            if spelling is not None and canonical is not None:
-                self._shared.spelled.put(spelling, key)
+        """Make the key of a body that may be parsed, and remember it if it may be recalled."""
+        canonical = self._canonical_body()
+        key = self._digest(canonical)(is_canonical=canonical is not None)
+        is_plain = self.coverage.is_plain and self.fields.is_plain
+        if is_plain and canonical is not None and self.body.size <= HOT_BYTES:
+            self.known = known = Known(key)
+            name = spelling(
+                self.coverage, self.scope, self.fields, self.record.variant, self.body.content
+            )
+            self._shared.spelled.put(name, known)
         return key
-
-    def _spelling(self) -> Hashable | None:
-        """Return all that the key follows from; None where a callable or a secret is part of it."""
-        coverage, scope, fields = self.coverage, self.scope, self.fields
-        rule = coverage.rule
-        is_plain = rule.when is None and isinstance(rule.epoch, str) and not fields.credentials
-        if not is_plain or self.body.size > HOT_BYTES:
-            return None
-        return (
-            coverage,
-            self.body.content,
-            scope["path"],
-            scope.get("raw_path"),
-            scope.get("query_string"),
-            scope["method"],
-            self.record.variant,
-            *fields.keyed,
-        )
 
     def _digest(self, canonical: bytes | None) -> Callable[..., Key]:
         """Prepare what digests the key's material."""

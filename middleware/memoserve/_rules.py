@@ -145,6 +145,7 @@ class Coverage(msgspec.Struct, frozen=True, eq=False):
     digest: bytes  # Of everything in the rule that shapes a key.
     edits: Edits | None  # None where the rule changes nothing.
     vary: frozenset[bytes]
+    is_plain: bool  # No callable has a part in the key.
 
 
 class RuleBook:
@@ -212,7 +213,8 @@ def _coverage(rule: Rule, model: str) -> Coverage:
     if rule.ignore or rule.defaults or rule.text:
         edits = Edits(tuple(rule.ignore), dict(rule.defaults), dict(rule.text))
     vary = frozenset(name.lower().encode("latin-1") for name in rule.vary)
-    return Coverage(rule, model, _digest(rule), edits, vary)
+    is_plain = rule.when is None and isinstance(rule.epoch, str)
+    return Coverage(rule, model, _digest(rule), edits, vary, is_plain)
 
 
 def _digest(rule: Rule) -> bytes:

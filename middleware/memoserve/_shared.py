@@ -69,6 +69,15 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)!r}")
 
 
+class Known(msgspec.Struct):
+    """What is known of the requests that are spelled alike: their key, and the stored answer."""
+
+    key: Key
+    entry: Entry | None = None  # As it was decoded, if it is small.
+    store_keys: tuple[str, ...] = ()  # What was looked up to find it,
+    found: list[bytes | None] = msgspec.field(default_factory=list[bytes | None])  # and was found.
+
+
 class Recent(Generic[_Name, _Value]):
     """Remembers something of the keys that were named last."""
 
@@ -106,10 +115,9 @@ class Shared:
         self.flights: dict[Hashable, Flight] = {}
         self.refreshes = 0  # Stale answers that are being replaced at this moment.
         self.vary = Recent[str, tuple[bytes, ...]]()  # Primary key -> request fields that matter.
-        # The keys of requests that came in the very bytes of an earlier one, and the answers to
-        # them as they were decoded: what it costs to find them is most of what a hit costs.
-        self.spelled = Recent[Hashable, Key](_HOT_SIZE)
-        self.decoded = Recent[str, tuple[bytes, Entry]](_HOT_SIZE)
+        # What is known of requests that came in the very bytes of an earlier one: to find it out
+        # anew is most of what a hit costs.
+        self.spelled = Recent[Hashable, Known](_HOT_SIZE)
         self._alone = Recent[str, float]()  # Key -> until when its answers are for one client.
         self._logged = Recent[str, str]()
         self._filters: dict[Coverage, HeaderFilter] = {}
@@ -224,6 +232,8 @@ class Shared:
 
         They also hear, from then on, of what belongs to no request.
         """
+        if not self._own_observers and not record.observers:
+            return
         for observer in self._own_observers:
             if observer not in record.observers:
                 record.observers += (observer,)

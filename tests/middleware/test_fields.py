@@ -9,7 +9,7 @@ from tests.asgi import http_scope
 
 def keyed(*headers: Header, vary: tuple[bytes, ...] = ()) -> dict[bytes, object]:
     """Return what belongs to the key, by name, less what is absent."""
-    names = sorted(ALWAYS_KEYED.union(vary))
+    names = (*ALWAYS_KEYED, *sorted(vary))
     values = zip(names, read(*headers, vary=vary).keyed, strict=True)
     return {name: value for name, value in values if value is not None}
 
@@ -73,12 +73,12 @@ def test_a_client_certificate_is_a_credential(
     """bug 14."""
     scope = http_scope(extensions={"tls": tls})
 
-    assert HeaderFilter((), None).read(scope).credentials == expected
+    assert list(HeaderFilter((), None).read(scope).credentials) == expected
 
 
 @pytest.mark.parametrize("extensions", [None, {}, {"http.response.push": {}}])
 def test_no_tls_is_no_credential(extensions: object) -> None:
-    assert HeaderFilter((), None).read(http_scope(extensions=extensions)).credentials == []
+    assert not HeaderFilter((), None).read(http_scope(extensions=extensions)).credentials
 
 
 def test_keyed_fields_are_sorted_by_name_and_keep_the_order_of_their_lines() -> None:
@@ -92,7 +92,7 @@ def test_keyed_fields_are_sorted_by_name_and_keep_the_order_of_their_lines() -> 
 
 def test_what_always_decides_an_answer_is_always_keyed() -> None:
     """The host, the types and the encoding (bug 2, bug 9)."""
-    headers = [(name, b"x") for name in sorted(ALWAYS_KEYED - {b"host"})]
+    headers = [(name, b"x") for name in sorted({*ALWAYS_KEYED} - {b"host"})]
 
     assert keyed(*headers) == dict([*headers, (b"host", b"test")])
 
