@@ -11,6 +11,7 @@ from typing import Literal
 from memoserve._asgi import ASGIApp, Message, Receive, Scope, Send
 from memoserve._events import Observer, RequestRecord
 from memoserve._exchange import Exchange
+from memoserve._invalidation import invalidating, is_safe
 from memoserve._rules import Rule, RuleBook, route_path
 from memoserve._shared import Options, Shared
 from memoserve.stores import Store
@@ -85,6 +86,8 @@ class CacheMiddleware:
             if coverage is not None and not (outer and outer.rule):  # Else a cache outside has it.
                 await Exchange(self._shared, coverage, scope, receive, send).run()
                 return
+            if coverage is None and self._rules.has_safe_methods and not is_safe(scope["method"]):
+                send = invalidating(self._shared, scope, send)
         elif scope["type"] == "lifespan":
             send = self._closing(send)
         await self.app(scope, receive, send)

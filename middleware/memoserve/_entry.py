@@ -12,7 +12,7 @@ from memoserve._rules import StoredResponse
 
 __all__ = ["Entry", "VaryMarker", "decode", "encode"]
 
-_VERSION = "memoserve/1"  # Bump it whenever the fields change; each value begins with it.
+_VERSION = "memoserve/2"  # Bump it whenever the fields change; each value begins with it.
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True, tag=f"{_VERSION} answer"):
@@ -23,18 +23,23 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, tag=f"{_VERSION} answe
     headers: tuple[Header, ...]
     chunks: tuple[bytes, ...]
     stored_at: float  # Seconds of the cache's clock; it must be the same on all hosts.
-    ttl: float  # Seconds from `stored_at` for which it is fresh.
+    initial_age: float  # Seconds that it had when it came (RFC 9111 §4.2.3).
+    ttl: float  # Seconds from `stored_at` for which it is fresh; 0: to be validated each time.
     stale_while_revalidate: float
     stale_if_error: float
+    may_be_stale: bool  # Nothing in it forbids to use it past its freshness (RFC 9111 §4.2.4).
     cost: float
     tokens: tuple[bytes, ...]  # Of the tags that all entries have, in their order.
     tags: tuple[tuple[str, bytes], ...]  # Those of its own: their keys and tokens.
 
+    def since(self, now: float) -> float:
+        """Return the seconds that it has been in the store."""
+        return max(0.0, now - self.stored_at)  # Clocks of several hosts differ.
+
     def response(self, now: float) -> StoredResponse:
         """Return it as the user's callables see it."""
-        return StoredResponse(
-            self.status, self.headers, self.chunks, self.cost, max(0.0, now - self.stored_at)
-        )
+        age = self.initial_age + self.since(now)
+        return StoredResponse(self.status, self.headers, self.chunks, self.cost, age)
 
 
 class VaryMarker(msgspec.Struct, frozen=True, array_like=True, tag=f"{_VERSION} vary"):

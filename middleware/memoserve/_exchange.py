@@ -7,12 +7,12 @@ import logging
 import time
 
 from memoserve._asgi import Message, Receive, Scope, Send, replay, whole_body
+from memoserve._cache_status import BypassReason
 from memoserve._entry import Entry, VaryMarker, decode
 from memoserve._errors import CorruptEntryError
 from memoserve._events import KeyCollided, RequestRecord, RequestStarted
 from memoserve._fields import RequestFields
 from memoserve._flight import Flight, Verdict
-from memoserve._policy import BypassReason
 from memoserve._reply import Reply, serve
 from memoserve._request import Question, spelling
 from memoserve._rules import Coverage
@@ -31,7 +31,7 @@ class Exchange:
 
     __slots__ = (
         "_coverage", "_fallback", "_is_outermost", "_question", "_receive", "_record", "_reply",
-        "_scope", "_send", "_shared", "_vary_steps",
+        "_scope", "_send", "_shared", "_stale", "_vary_steps",
     )  # fmt: skip
 
     _question: Question
@@ -66,9 +66,14 @@ class Exchange:
             if entry is None:
                 await self._ask(message, fields)
             else:
-                age = max(0.0, shared.options.clock() - entry.stored_at)
+                options = shared.options
                 await serve(
-                    self._send, record, entry, age, is_explained=shared.options.cache_status
+                    self._send,
+                    record,
+                    entry,
+                    entry.since(options.clock()),
+                    answer=entry,
+                    is_explained=options.cache_status,
                 )
         except BaseException as error:
             record.fail(error)
@@ -85,7 +90,7 @@ class Exchange:
         coverage, shared = self._coverage, self._shared
         content = whole_body(message)
         is_short = content is not None and len(content) <= HOT_BYTES
-        if not (is_short and coverage.is_plain):
+        if not (is_short and coverage.is_plain) or self._scope["method"] == "HEAD":
             return None
         name = spelling(coverage, self._scope, fields, self._record.variant, content)
         known = shared.spelled.get(name)
@@ -100,8 +105,11 @@ class Exchange:
         shared, record = self._shared, self._record
         question = Question(shared, self._coverage, self._scope, record, fields)
         self._question = question
-        self._reply = Reply(self._send, record, is_explained=shared.options.cache_status)
-        self._fallback: Entry | None = None  # A stale answer that is better than a failure.
+        self._reply = Reply(
+            self._scope, fields, self._send, record, is_explained=shared.options.cache_status
+        )
+        self._stale: Entry | None = None  # A stored answer that is not fresh.
+        self._fallback: Entry | None = None  # The same, if it is better than a failure.
         self._vary_steps = 0
         try:
             reason = await question.read(message, self._receive)
@@ -127,28 +135,52 @@ class Exchange:
     async def _answer(self) -> None:
         """Find the answer in the store, or else get it from the app."""
         demands, reply = self._question.demands, self._reply
-        entry = None if demands.no_cache else await self._lookup()
-        reply.is_forced = demands.no_cache
+        entry = await self._lookup()
+        if entry is None and await self._upstream(None).kept():
+            entry = await self._lookup()
         if entry is not None:
-            age = max(0.0, self._shared.options.clock() - entry.stored_at)
-            fresh_for = entry.ttl - age
-            reply.is_forced = not demands.accepts_age(age)
-            if not reply.is_forced and -fresh_for < entry.stale_while_revalidate:
-                if fresh_for <= 0:
-                    self._upstream().refresh()
-                await reply.serve(entry, age)
+            if await self._serve_if_usable(entry):
                 return
-            if -fresh_for < entry.stale_if_error:
-                self._fallback = entry
+            reply.forward = "stale"
+            self._stale = entry
+        if demands.no_cache or (entry is not None and self._is_fresh(entry)):
+            reply.forward = "request"
         if demands.only_if_cached:
             await reply.decline()
+        elif self._question.fields.is_ranged:
+            await self._pass_by("partial")  # The app knows how to answer with a part.
         else:
             await self._fetch(attempt=1)
+
+    def _is_fresh(self, entry: Entry) -> bool:
+        return entry.since(self._shared.options.clock()) < entry.ttl
+
+    async def _serve_if_usable(self, entry: Entry) -> bool:
+        """Send a stored answer if it is fresh, or may be used though it is not."""
+        demands, now = self._question.demands, self._shared.options.clock()
+        in_store = entry.since(now)
+        age, fresh_for = entry.initial_age + in_store, entry.ttl - in_store
+        if -fresh_for < entry.stale_if_error:
+            self._fallback = entry
+        if demands.no_cache:
+            return False
+        if fresh_for > 0:
+            is_usable = demands.accepts(age, fresh_for)
+        else:
+            is_refreshed = demands.accepts(age, 0) and -fresh_for < entry.stale_while_revalidate
+            if is_refreshed:
+                self._upstream(entry).refresh()
+            is_usable = is_refreshed or (
+                entry.may_be_stale and demands.accepts_stale(age, fresh_for)
+            )
+        if is_usable:
+            await self._reply.serve(entry, now)
+        return is_usable
 
     async def _lookup(self) -> Entry | None:
         """Return what is stored for this request, fresh or stale."""
         shared = self._shared
-        keys = (self._question.key.index, *shared.tags_of(self._coverage))
+        keys = (self._question.key.index, *self._question.tags)
         found = shared.look_up_now(keys) or await shared.store.get_many(keys)
         raw, *tokens = found
         item = None if raw is None else self._read(raw)
@@ -198,14 +230,14 @@ class Exchange:
 
     # From the app.
 
-    def _upstream(self) -> Upstream:
-        return Upstream(
-            self._shared, self._question, self._reply, self._receive, self._scope_for_app()
-        )
+    def _upstream(self, stale: Entry | None) -> Upstream:
+        scope = self._scope_for_app()
+        return Upstream(self._shared, self._question, self._reply, self._receive, scope, stale)
 
     async def _fetch(self, attempt: int) -> None:
         """Have the app answer, and find another answer where that one is not for this client."""
-        flight = await self._upstream().fetch(attempt, has_fallback=self._fallback is not None)
+        upstream = self._upstream(self._stale)
+        flight = await upstream.fetch(attempt, has_fallback=self._fallback is not None)
         if flight is None:
             return
         if flight.verdict is not Verdict.FAILED:
@@ -220,12 +252,11 @@ class Exchange:
         self._vary_steps += 1
         self._question.apply_vary()
         if flight.verdict is Verdict.ALONE or self._vary_steps > _MAX_VARY_STEPS:
-            await self._upstream().call_alone()
+            await self._upstream(self._stale).call_alone()
         else:
             await self._answer()
 
     async def _serve_instead(self, flight: Flight, fallback: Entry) -> None:
         """Send a stale answer in the place of a failure (RFC 5861 §4)."""
         _logger.warning("the app failed; a stale answer is sent", exc_info=flight.error)
-        age = max(0.0, self._shared.options.clock() - fallback.stored_at)
-        await self._reply.serve(fallback, age)
+        await self._reply.serve(fallback, self._shared.options.clock())

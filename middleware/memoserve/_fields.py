@@ -7,12 +7,21 @@ key. Names come from clients, so what is remembered of them is bounded.
 import enum
 import functools
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import assert_never
 
 import msgspec
 
 from memoserve._asgi import Header, Scope
+from memoserve._directives import split_list
 
-__all__ = ["ALWAYS_KEYED", "CREDENTIAL_WORDS", "HeaderFilter", "RequestFields", "vary_values"]
+__all__ = [
+    "ALWAYS_KEYED",
+    "CREDENTIAL_WORDS",
+    "HeaderFilter",
+    "RequestFields",
+    "host_of",
+    "vary_values",
+]
 
 # Fields whose values are in every key, so that a Vary on them is honoured already.
 ALWAYS_KEYED = (b"content-type", b"content-encoding", b"host", b"accept")
@@ -26,8 +35,9 @@ _NO_CREDENTIALS = frozenset(
     {b"user-agent", b"sec-websocket-key", b"idempotency-key", b"sec-fetch-user"}
 )
 _OVERRIDES = frozenset({b"x-http-method-override", b"x-original-url", b"x-rewrite-url"})
-_PARTIAL = frozenset({b"range", b"if-range", b"if-match", b"if-unmodified-since"})
+_PRECONDITIONS = frozenset({b"if-match", b"if-unmodified-since"})  # Those of changes.
 _CONDITIONAL = frozenset({b"if-none-match", b"if-modified-since"})
+_RANGED = frozenset({b"range", b"if-range"})
 
 _KEPT_NAMES = 512
 
@@ -40,9 +50,11 @@ class _Kind(enum.Enum):
 
     CREDENTIAL = enum.auto()
     OVERRIDE = enum.auto()
-    PARTIAL = enum.auto()
+    PRECONDITION = enum.auto()
     CONDITIONAL = enum.auto()
+    RANGED = enum.auto()
     CACHE_CONTROL = enum.auto()
+    PRAGMA = enum.auto()
 
 
 class RequestFields(msgspec.Struct):
@@ -52,10 +64,17 @@ class RequestFields(msgspec.Struct):
     keyed: list[_Lines]
     credentials: Sequence[Header] = ()
     cache_control: Sequence[bytes] = ()
+    pragma: Sequence[bytes] = ()
     is_overridden: bool = False
-    is_partial: bool = False
+    is_precondition: bool = False  # It depends on a state of the resource that only the app has.
     is_conditional: bool = False
+    is_ranged: bool = False
     is_plain: bool = True  # Nothing in it but what belongs to the key, or does not matter.
+
+    @property
+    def is_authorized(self) -> bool:
+        """It has the credentials that RFC 9111 §3.5 is about."""
+        return any(name == b"authorization" for name, _ in self.credentials)
 
     @property
     def is_json(self) -> bool:
@@ -133,8 +152,10 @@ class HeaderFilter:
 
 _KINDS: Mapping[bytes, _Kind] = {
     b"cache-control": _Kind.CACHE_CONTROL,
-    **dict.fromkeys(_PARTIAL, _Kind.PARTIAL),
+    b"pragma": _Kind.PRAGMA,
+    **dict.fromkeys(_PRECONDITIONS, _Kind.PRECONDITION),
     **dict.fromkeys(_CONDITIONAL, _Kind.CONDITIONAL),
+    **dict.fromkeys(_RANGED, _Kind.RANGED),
 }
 
 
@@ -153,12 +174,18 @@ def _note(fields: RequestFields, kind: _Kind, name: bytes, value: bytes) -> None
             fields.credentials = [*fields.credentials, (name, value)]
         case _Kind.CACHE_CONTROL:
             fields.cache_control = [*fields.cache_control, value]
+        case _Kind.PRAGMA:
+            fields.pragma = [*fields.pragma, value]
         case _Kind.OVERRIDE:
             fields.is_overridden = True
-        case _Kind.PARTIAL:
-            fields.is_partial = True
-        case _:
+        case _Kind.PRECONDITION:
+            fields.is_precondition = True
+        case _Kind.RANGED:
+            fields.is_ranged = True
+        case _Kind.CONDITIONAL:
             fields.is_conditional = True
+        case _:
+            assert_never(kind)
 
 
 @functools.lru_cache(maxsize=256)
@@ -178,7 +205,30 @@ def _client_certificate(scope: Scope) -> bytes:
     return "\n".join([tls.get("client_cert_name") or "", *chain]).strip().encode()
 
 
+def host_of(scope: Scope) -> bytes:
+    """Return the authority that a request names."""
+    for name, value in scope["headers"]:
+        if name.lower() == b"host":
+            host: bytes = value.strip().lower()
+            return host
+    return b""
+
+
 def vary_values(headers: Iterable[Header], names: Sequence[bytes]) -> list[list[bytes]]:
-    """Return, for each of the named fields, its name and the lines that a request has of it."""
-    pairs = [(name.lower(), value.strip()) for name, value in headers]
-    return [[name, *(value for key, value in pairs if key == name)] for name in names]
+    """Return, for each of the named fields, its name and what a request says in it.
+
+    Lines are combined and white space around members goes (RFC 9111 §4.1); language tags are
+    compared without case (RFC 5646 §2.1.1). An absent field is not an empty one.
+    """
+    pairs = [(name.lower(), value) for name, value in headers]
+    return [
+        [name, *_combined(name, [value for key, value in pairs if key == name])] for name in names
+    ]
+
+
+def _combined(name: bytes, lines: Sequence[bytes]) -> list[bytes]:
+    if not lines:
+        return []
+    members = [member.strip() for line in lines for member in split_list(line)]
+    value = b",".join(members)
+    return [value.lower() if name == b"accept-language" else value]

@@ -7,29 +7,34 @@ that a purge in between wins.
 
 import random
 from collections.abc import Collection
+from typing import cast
+
+import msgspec
 
 from memoserve._asgi import Message, ResponseRecorder
+from memoserve._conditional import entity_tag
+from memoserve._directives import INFINITE, group_names
 from memoserve._entry import Entry, VaryMarker, encode
 from memoserve._events import ModelCalled, Outcome, StoreWritten, WriteResult
-from memoserve._fields import ALWAYS_KEYED
+from memoserve._fields import ALWAYS_KEYED, host_of
 from memoserve._flight import Verdict
 from memoserve._policy import (
+    ResponseHead,
     Sharing,
-    forbids_storing,
-    freshness_lifetime,
+    Storage,
     is_server_failure,
+    read_head,
     replayable,
     sharing_of,
-    vary_of,
+    storage_of,
+    unreplayable_of,
 )
 from memoserve._request import Question
 from memoserve._rules import Rule, StoredResponse
 from memoserve._shared import Shared
-from memoserve._tags import Tokens, purge_mark, read_tokens, tag_key
+from memoserve._tags import Tokens, group_tag, purge_mark, read_tokens, tag_key
 
 __all__ = ["Fill"]
-
-_LONGEST = 2.0**31  # Seconds; RFC 9111 §1.2.2 takes it for infinity.
 
 
 class Fill:
@@ -40,36 +45,54 @@ class Fill:
         self._question = question
         self._coverage = question.coverage
         self._rule: Rule = question.coverage.rule
-        self.recorder = ResponseRecorder(
-            self._rule.max_response_bytes, is_head=question.scope["method"] == "HEAD"
-        )
+        self._is_head = question.scope["method"] == "HEAD"
+        self.recorder = ResponseRecorder(self._rule.max_response_bytes, is_head=self._is_head)
+        self._head: ResponseHead | None = None
         self._sharing = Sharing.LEADER
         self._tokens: Tokens = ()
+        self._asked = self._answered = 0.0  # By the cache's clock.
 
     async def begin(self) -> None:
-        """Note the tokens of all tags that are known before the app is called."""
+        """Note the tokens of all tags that are known before the app is called.
+
+        The last one is the mark of all purges, for the tags that the answer will name.
+        """
         namespace = self._shared.options.namespace
-        keys = list(self._shared.tags_of(self._coverage))
-        if callable(self._rule.tags):
-            keys.append(purge_mark(namespace))
-        else:
+        keys = list(self._question.tags)
+        if not callable(self._rule.tags):
             keys += (tag_key(namespace, "tag", tag) for tag in self._rule.tags)
-        self._tokens = await read_tokens(self._shared.store, keys)
+        keys.append(purge_mark(namespace))
+        found = self._shared.look_up_now(keys)
+        if found and None not in found:
+            self._tokens = tuple(zip(keys, cast("list[bytes]", found), strict=True))
+        else:
+            self._tokens = await read_tokens(self._shared.store, keys)
+        self._asked = self._shared.options.clock()
 
     def judge(self, start: Message) -> Verdict:
         """Decide whom the answer may reach, and learn on which fields it depends."""
         status, headers = start["status"], self.recorder.headers
-        if is_server_failure(status, headers):
+        self._answered = now = self._shared.options.clock()
+        self._head = head = read_head(status, headers, now)
+        storage = storage_of(head, self._question.terms, now)
+        is_fresh = storage is not None and storage.ttl > 0
+        if is_server_failure(status, headers) and not is_fresh:
             return Verdict.FAILED
-        self._sharing = sharing_of(status, headers)
+        # With a ttl it is the rule that says so, not the response.
+        is_authorized = self._rule.ttl is None and self._question.fields.is_authorized
+        partition = self._rule.private == "partition"
+        self._sharing = sharing_of(head, is_authorized=is_authorized and not partition)
         if self._sharing is Sharing.LEADER:
             self._shared.note_alone(self._question.key.index)
             return Verdict.ALONE
         self._shared.note_shared(self._question.key.index)
-        self._learn_vary(vary_of(headers))
-        return Verdict.SHARED
+        self._learn_vary(head.vary)
+        lasts = is_fresh or (self._rule.ttl is not None and not head.is_for_once)
+        return Verdict.SHARED if lasts else Verdict.AWAITED
 
     def _learn_vary(self, names: Collection[bytes]) -> None:
+        if not names:
+            return
         primary = self._question.primary.index
         unkeyed = set(names).difference(ALWAYS_KEYED, self._coverage.vary)
         known = self._shared.vary.get(primary) or ()
@@ -92,87 +115,108 @@ class Fill:
         recorder, rule = self.recorder, self._rule
         if recorder.is_too_large:
             return "too_large"
-        ttl = self._lifetime()
-        if ttl <= 0:
+        storage = self._storage()
+        if storage is None or self._head is None:
             return "uncacheable"
+        headers = replayable(recorder.headers, unreplayable_of(self._head))
+        if rule.etag and not any(name == b"etag" for name, _ in headers):
+            headers = (*headers, (b"etag", entity_tag(recorder.chunks)))
         response = StoredResponse(
-            recorder.status, replayable(recorder.headers), tuple(recorder.chunks), cost
+            recorder.status, headers, tuple(recorder.chunks), cost, storage.age
         )
-        ttl = self._admitted_ttl(response, ttl)
-        if ttl <= 0 or cost < rule.min_cost:
+        admitted = self._admitted(response, storage)
+        if admitted is None or cost < rule.min_cost:
             return "refused"
         tokens = await self._all_tokens(response)
         if tokens is None:
             return "refused"
-        return "stored" if await self._write(response, ttl, tokens) else "error"
+        return "stored" if await self._write(response, admitted, tokens) else "error"
 
-    def _lifetime(self) -> float:
-        """Return for how many seconds the answer is fresh, 0 if it must not be stored."""
-        recorder, rule = self.recorder, self._rule
-        if (
-            self._sharing is not Sharing.ALL
-            or not recorder.is_complete
-            or recorder.status not in rule.statuses
-            or forbids_storing(recorder.headers)
-            or not _ends_with(recorder.chunks, rule.ends_with)
-        ):
-            return 0.0
-        now = self._shared.options.clock()
-        lifetime = freshness_lifetime(recorder.status, recorder.headers, rule.ttl, now)
-        return lifetime * (1 - rule.jitter * random.random())
+    def _storage(self) -> Storage | None:
+        """Return for how long the answer may be used, None if it must not be stored."""
+        recorder, question = self.recorder, self._question
+        is_whole = recorder.is_complete and _ends_with(recorder.chunks, self._rule.ends_with)
+        # The head of what a GET would get is no answer to a GET.
+        is_answer = not self._is_head or question.keyed_method == "HEAD"
+        if self._sharing is not Sharing.ALL or not is_whole or not is_answer or not self._head:
+            return None
+        answered = self._answered
+        return storage_of(
+            self._head,
+            question.terms,
+            answered,
+            delay=max(0.0, answered - self._asked),
+            taken=max(0.0, self._shared.options.clock() - answered),
+        )
 
-    def _admitted_ttl(self, response: StoredResponse, ttl: float) -> float:
-        """Let the rule's `admit` refuse the answer or set its ttl."""
-        if self._rule.admit is None:
-            return ttl
-        try:
-            verdict = self._rule.admit(response)
-            admitted = ttl if verdict is True else float(verdict)
-        except Exception as error:  # noqa: BLE001  (the user's code may raise or return anything)
-            self._shared.log_once(f"admit of the rule {self._rule.path!r}", error)
-            return 0.0
-        return min(admitted, _LONGEST) if admitted > 0 else 0.0  # The 0 is for NaN, too.
+    def _admitted(self, response: StoredResponse, storage: Storage) -> Storage | None:
+        """Let the rule's `admit` refuse the answer or set its ttl, and shorten that at random."""
+        ttl = storage.ttl
+        if self._rule.admit is not None:
+            try:
+                verdict = self._rule.admit(response)
+                ttl = ttl if verdict is True else float(verdict)
+            except Exception as error:  # noqa: BLE001  (the user's code may raise or return anything)
+                self._shared.log_once(f"admit of the rule {self._rule.path!r}", error)
+                return None
+            if not ttl > 0 and not (verdict is True and storage.kept_for > 0):
+                return None  # Not above zero: NaN, too.
+        ttl = min(ttl, INFINITE) * (1 - self._rule.jitter * random.random())
+        return msgspec.structs.replace(
+            storage, ttl=ttl, kept_for=storage.kept_for - storage.ttl + ttl
+        )
 
     async def _all_tokens(self, response: StoredResponse) -> Tokens | None:
         """Return the tokens of all tags; None if there may have been a purge meanwhile."""
-        tags = self._rule.tags
-        if not callable(tags):
-            return self._tokens
-        namespace = self._shared.options.namespace
+        *known, mark = self._tokens
         try:
-            named = _several(tags(self._question.parsed(), response))
-            names = [tag_key(namespace, "tag", tag) for tag in named]
+            names = self._computed_tags(response)
         except Exception as error:  # noqa: BLE001  (the user's code may raise anything)
             self._shared.log_once(f"tags of the rule {self._rule.path!r}", error)
             return None
-        *known, mark = self._tokens
+        if not names:
+            return tuple(known)
         computed = await read_tokens(self._shared.store, names)
         if await read_tokens(self._shared.store, [mark[0]]) != (mark,):
             return None
         return (*known, *computed)
 
-    async def _write(self, response: StoredResponse, ttl: float, tokens: Tokens) -> bool:
-        rule, question = self._rule, self._question
-        implicit = len(self._shared.tags_of(self._coverage))
+    def _computed_tags(self, response: StoredResponse) -> list[str]:
+        """Return the keys of the tags that the answer names, or that follow from it."""
+        namespace, tags = self._shared.options.namespace, self._rule.tags
+        names: list[str] = []
+        if callable(tags):
+            named = _several(tags(self._question.parsed(), response))
+            names += (tag_key(namespace, "tag", tag) for tag in named)
+        groups = [value for name, value in response.headers if name == b"cache-groups"]
+        if groups:
+            host = host_of(self._question.scope)
+            names += (group_tag(namespace, host, group) for group in group_names(groups))
+        return names
+
+    async def _write(self, response: StoredResponse, storage: Storage, tokens: Tokens) -> bool:
+        question = self._question
+        implicit = len(question.tags)
         entry = Entry(
             verifier=question.key.verifier,
             status=response.status,
             headers=response.headers,
             chunks=response.chunks,
             stored_at=self._shared.options.clock(),
-            ttl=ttl,
-            stale_while_revalidate=rule.stale_while_revalidate,
-            stale_if_error=rule.stale_if_error,
+            initial_age=storage.age,
+            ttl=storage.ttl,
+            stale_while_revalidate=storage.stale_while_revalidate,
+            stale_if_error=storage.stale_if_error,
+            may_be_stale=storage.may_be_stale,
             cost=response.cost,
             tokens=tuple(token for _, token in tokens[:implicit]),
             tags=tokens[implicit:],
         )
-        kept_for = ttl + max(rule.stale_while_revalidate, rule.stale_if_error)
         names = self._shared.vary.get(question.primary.index)
         if names and question.key is not question.primary:
             marker = encode(VaryMarker(question.primary.verifier, names))
-            await self._shared.store.set(question.primary.index, marker, kept_for)
-        return await self._shared.store.set(question.key.index, encode(entry), kept_for)
+            await self._shared.store.set(question.primary.index, marker, storage.kept_for)
+        return await self._shared.store.set(question.key.index, encode(entry), storage.kept_for)
 
 
 def _ends_with(chunks: list[bytes], ending: bytes | None) -> bool:

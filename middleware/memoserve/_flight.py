@@ -41,6 +41,7 @@ class Verdict(enum.Enum):
     """What is to become of a response, as decided when it starts."""
 
     SHARED = enum.auto()
+    AWAITED = enum.auto()  # For those who asked before it started, and nobody after.
     ALONE = enum.auto()  # For the leader only.
     FAILED = enum.auto()  # Withheld from whoever can do better: by another try, or a stale answer.
 
@@ -165,6 +166,11 @@ class Flight:
     def is_joinable(self) -> bool:
         """Whether a new client would get everything from the first byte."""
         return not self._is_windowed and self.verdict in {None, Verdict.SHARED}
+
+    async def kept(self) -> None:
+        """Wait, if the whole answer has been sent, until it has been kept."""
+        while self._is_keeping:
+            await self._moved.wait()
 
     @property
     def age(self) -> float:

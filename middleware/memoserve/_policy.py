@@ -1,34 +1,40 @@
 """What HTTP allows a shared cache to do: whom an answer may reach, what is kept, for how long.
 
 Rule: pure decisions over requests, responses and numbers. In doubt an answer is not shared.
-Sources: RFC 9110 (semantics), RFC 9111 (caching), RFC 5861 (stale content), RFC 9211
-(Cache-Status).
+Sources: RFC 9110 (semantics), RFC 9111 (caching), RFC 5861 (stale content), RFC 9213
+(CDN-Cache-Control).
 """
 
 import enum
-import functools
-from collections.abc import Iterable, Sequence
-from typing import Literal
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
 from memoserve._asgi import Header
+from memoserve._directives import (
+    INFINITE,
+    Directives,
+    age_of,
+    cache_control,
+    delta_seconds,
+    http_date,
+    names_in,
+    targeted_control,
+)
 
 __all__ = [
-    "BypassReason",
     "Demands",
+    "ResponseHead",
     "Sharing",
-    "age_line",
-    "cache_control",
-    "cache_status_bypass",
-    "cache_status_hit",
-    "cache_status_miss",
+    "Storage",
+    "Terms",
     "demands_of",
-    "forbids_storing",
-    "freshness_lifetime",
     "is_server_failure",
+    "read_head",
     "replayable",
     "sharing_of",
+    "storage_of",
+    "unreplayable_of",
     "vary_of",
 ]
 
@@ -50,91 +56,129 @@ _EXCHANGE_ONLY = frozenset(
         b"x-response-time", b"x-runtime", b"x-trace-id",
     }
 )  # fmt: skip
+_NOT_REPLAYED = _HOP_BY_HOP | _EXCHANGE_ONLY
 _EXCHANGE_PREFIXES = (b"ratelimit", b"x-ratelimit-", b"x-rate-limit-", b"x-b3-")
 
 # Answers to who asked or how often, not to what was asked (RFC 9110 §15.5, RFC 6585 §4).
 _PERSONAL_STATUSES = frozenset({401, 403, 407, 421, 429})
 
+# Whose meaning is known here, as must-understand wants it (RFC 9111 §5.2.2.3).
+_UNDERSTOOD_STATUSES = frozenset(
+    {
+        200, 203, 204, 300, 301, 302, 303, 307, 308, 400, 404, 405, 406, 408, 409, 410, 411, 413,
+        414, 415, 422, 451, 500, 501, 502, 503, 504,
+    }
+)  # fmt: skip
+# Statuses that may be reused by heuristics alone (RFC 9110 §15.1), less 206.
+_HEURISTIC_STATUSES = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501})
 
-# Why a covered request goes past the cache: the closed list of `detail` and of metrics.
-BypassReason = Literal[
-    "credentials",
-    "method-override",
-    "partial",  # Range, and the preconditions that go with it.
-    "client",  # Cache-Control: no-store of a client that is obeyed.
-    "too-large",
-    "disconnected",
-    "not-json",  # A callable of the rule needs a body that has no canonical form.
-    "when",
-    "rule-error",  # A callable of the rule raised.
-    "busy",  # flight_max_bytes is used up.
-]
+_LONGEST_GUESS = 86_400.0  # Seconds; beyond a day a guess would need a warning (RFC 7234 §5.5.4).
+
+# How long an answer that can be validated is kept past its freshness, in seconds: nginx forgets
+# what was not asked for within ten minutes.
+_VALIDATABLE_FOR = 600.0
 
 
-def cache_control(lines: Iterable[bytes]) -> dict[bytes, bytes | None]:
-    """Parse Cache-Control (RFC 9111 §5.2): lower-case directive to argument, unquoted.
+class ResponseHead(msgspec.Struct, frozen=True):
+    """What a cache goes by in the head of a response."""
 
-    A directive that comes twice keeps the argument that restricts more: the first of two
-    different numbers cannot be told from the second, so the smaller one holds (§4.2.1).
-    """
-    directives: dict[bytes, bytes | None] = {}
-    for part in _split_list(b",".join(lines)):
-        name, equals, argument = part.partition(b"=")
-        name = name.strip().lower()
-        value = _unquoted(argument.strip()) if equals else None
+    status: int
+    directives: Directives  # Of the targeted field where there is one, else of Cache-Control.
+    vary: frozenset[bytes]
+    age: float
+    date: float | None  # None if there is none that can be read.
+    granted: float | None  # The freshness lifetime that it states; None if it states none.
+    has_age: bool
+    has_cookie: bool
+    last_modified: float | None
+    has_validator: bool
+
+    @property
+    def is_for_once(self) -> bool:
+        """It says that it is stale as soon as it is there."""
+        is_stale = self.granted is not None and self.granted <= self.age
+        return is_stale or self.directives.get(b"no-cache", b"no") is None
+
+
+_NOTED = frozenset(
+    {
+        b"access-control-allow-origin", b"age", b"cache-control", b"cdn-cache-control", b"date",
+        b"etag", b"expires", b"last-modified", b"set-cookie", b"vary",
+    }
+)  # fmt: skip
+
+
+def read_head(status: int, headers: Iterable[Header], now: float) -> ResponseHead:
+    """Read the head of a response that came at `now`."""
+    noted: dict[bytes, list[bytes]] = {}
+    for name, value in headers:
+        lowered = name.lower()
+        if lowered in _NOTED:
+            noted.setdefault(lowered, []).append(value)
+    if not noted:
+        return _PLAIN if status == 200 else msgspec.structs.replace(_PLAIN, status=status)
+    targeted = noted.get(b"cdn-cache-control")
+    directives = targeted_control(targeted) if targeted else None
+    expires = None
+    if directives is None:  # Else it stands in for both of these (RFC 9213 §2.2).
+        directives = cache_control(noted.get(b"cache-control", ()))
+        expires = noted.get(b"expires")
+    date = _date_in(noted.get(b"date"), now)
+    return ResponseHead(
+        status,
+        directives,
+        _vary_of(noted),
+        age_of(noted.get(b"age", ())),
+        date,
+        _granted(directives, expires, now if date is None else date, now),
+        has_age=b"age" in noted,
+        has_cookie=b"set-cookie" in noted,
+        last_modified=_date_in(noted.get(b"last-modified"), now),
+        has_validator=b"etag" in noted or b"last-modified" in noted,
+    )
+
+
+_PLAIN = ResponseHead(
+    200, {}, frozenset(), 0.0, None, None, has_age=False, has_cookie=False, last_modified=None,
+    has_validator=False,
+)  # fmt: skip
+
+
+def _date_in(lines: Sequence[bytes] | None, now: float) -> float | None:
+    return http_date(lines[0], now) if lines else None
+
+
+def _granted(
+    directives: Directives, expires: Sequence[bytes] | None, made: float, now: float
+) -> float | None:
+    """Return the stated freshness lifetime (RFC 9111 §4.2.1)."""
+    for name in (b"s-maxage", b"max-age"):
         if name in directives:
-            value = _stricter(directives[name], value)
-        if name:
-            directives[name] = value
-    return directives
-
-
-def _split_list(text: bytes) -> Iterable[bytes]:
-    """Split a list at the commas that stand outside of quoted strings (RFC 9110 §5.6)."""
-    if b'"' not in text:
-        yield from text.split(b",")
-        return
-    start, is_quoted, is_escaped = 0, False, False
-    for place, octet in enumerate(text):
-        if is_escaped:
-            is_escaped = False
-        elif is_quoted and octet == ord("\\"):
-            is_escaped = True
-        elif octet == ord('"'):
-            is_quoted = not is_quoted
-        elif octet == ord(",") and not is_quoted:
-            yield text[start:place]
-            start = place + 1
-    # A quote that is never closed must not hide the directives behind it.
-    yield from text[start:].split(b",") if is_quoted else [text[start:]]
-
-
-def _unquoted(argument: bytes) -> bytes:
-    if len(argument) >= 2 and argument[:1] == argument[-1:] == b'"':
-        return argument[1:-1].replace(b"\\", b"")
-    return argument
-
-
-def _stricter(one: bytes | None, other: bytes | None) -> bytes | None:
-    if one is None or other is None:
-        return None  # Without an argument the directive covers everything.
-    if one.isdigit() and other.isdigit():
-        return min(one, other, key=_delta_seconds)
-    return b",".join((one, other))
+            return delta_seconds(directives[name])
+    if not expires:
+        return None
+    until = http_date(expires[0], now) if len(expires) == 1 else None
+    return 0.0 if until is None else max(0.0, until - made)  # §5.3: what is invalid has expired.
 
 
 def _values(headers: Iterable[Header], name: bytes) -> list[bytes]:
     return [value for key, value in headers if key.lower() == name]
 
 
-def vary_of(headers: Sequence[Header]) -> frozenset[bytes]:
+def vary_of(headers: Iterable[Header]) -> frozenset[bytes]:
     """Return the request fields on which a response depends, `*` for all the world.
 
     An `Access-Control-Allow-Origin` for one origin depends on it, whether Vary says so or not.
     """
-    listed = b",".join(_values(headers, b"vary")).lower().split(b",")
+    names = (b"vary", b"access-control-allow-origin")
+    pairs = [(name.lower(), value) for name, value in headers]
+    return _vary_of({name: _values(pairs, name) for name in names})
+
+
+def _vary_of(noted: dict[bytes, list[bytes]]) -> frozenset[bytes]:
+    listed = b",".join(noted.get(b"vary", ())).lower().split(b",")
     names = {name.strip() for name in listed} - {b""}
-    if any(origin != b"*" for origin in _values(headers, b"access-control-allow-origin")):
+    if any(origin != b"*" for origin in noted.get(b"access-control-allow-origin", ())):
         names.add(b"origin")
     return frozenset(names)
 
@@ -144,6 +188,24 @@ def is_server_failure(status: int, headers: Iterable[Header]) -> bool:
     return status >= 500 and not (status == 503 and _values(headers, b"retry-after"))
 
 
+class Terms(msgspec.Struct, frozen=True):
+    """What the rule and the request say of storing an answer."""
+
+    ttl: float | None
+    statuses: Collection[int] | None  # None: all that the response grants freshness to.
+    stale_while_revalidate: float = 0.0
+    stale_if_error: float = 0.0
+    heuristic: float = 0.0  # Fraction of the time since Last-Modified.
+    is_authorized: bool = False  # The request has an Authorization that RFC 9111 §3.5 is about.
+    is_validatable: bool = False  # Its method is one that If-None-Match can be sent with.
+
+    def allow(self, head: ResponseHead) -> bool:
+        """Tell whether a response of this status may be stored."""
+        if self.statuses is None:
+            return head.status == 200 or self.ttl is None
+        return head.status in self.statuses
+
+
 class Sharing(enum.Enum):
     """Whom a response may reach, as known when it starts."""
 
@@ -151,117 +213,131 @@ class Sharing(enum.Enum):
     LEADER = enum.auto()  # Only who asked; the others must ask themselves.
 
 
-def sharing_of(status: int, headers: Sequence[Header]) -> Sharing:
+def sharing_of(head: ResponseHead, *, is_authorized: bool = False) -> Sharing:
     """Decide at its start whether a response may go to others who asked the same."""
+    status, directives = head.status, head.directives
     personal = status in _PERSONAL_STATUSES or status in {206, 304} or status < 200
-    if personal or b"*" in vary_of(headers) or _values(headers, b"set-cookie"):
+    if personal or head.has_cookie or b"*" in head.vary:
         return Sharing.LEADER
-    directives = cache_control(_values(headers, b"cache-control"))
-    if b"no-store" in directives or b"private" in directives:
+    if _forbids_storing(head):
+        return Sharing.LEADER
+    # RFC 9111 §3.5: an answer to credentials is for others only if it says so.
+    if is_authorized and not directives.keys() & {b"public", b"must-revalidate", b"s-maxage"}:
         return Sharing.LEADER
     return Sharing.ALL
 
 
-def forbids_storing(headers: Iterable[Header]) -> bool:
-    """Tell whether the response asks to be fetched anew each time (RFC 9111 §5.2.2.4)."""
-    directives = cache_control(_values(headers, b"cache-control"))
-    return bool({b"no-cache", b"no-store", b"private"} & directives.keys())
+def _forbids_storing(head: ResponseHead) -> bool:
+    """Tell whether the response must not be stored (RFC 9111 §3, §5.2.2.3 to §5.2.2.7)."""
+    directives = head.directives
+    if not directives:
+        return False
+    if b"private" in directives and not directives[b"private"]:
+        return True
+    if b"must-understand" in directives:
+        return head.status not in _UNDERSTOOD_STATUSES
+    return b"no-store" in directives
 
 
-def freshness_lifetime(
-    status: int, headers: Sequence[Header], ttl: float | None, now: float
-) -> float:
-    """Return the seconds for which a response is fresh, 0 where it must not be stored.
+def unreplayable_of(head: ResponseHead) -> frozenset[bytes]:
+    """Return the fields that `private` and `no-cache` keep back (RFC 9111 §5.2.2.4, §5.2.2.7)."""
+    directives = head.directives
+    listed = (directives.get(name) for name in (b"private", b"no-cache"))
+    return frozenset[bytes]().union(*(names_in(names) for names in listed if names))
 
-    What the response grants (RFC 9111 §4.2.1: s-maxage, max-age, then Expires, less its Age)
-    shortens the rule's ttl and never lengthens it. Without a ttl, and for any status but 200,
-    the response's own grant is all there is.
+
+class Storage(msgspec.Struct, frozen=True):
+    """For how long an answer may be used, in seconds since it came."""
+
+    ttl: float  # Fresh; 0 for an answer that has to be validated each time.
+    age: float  # What it had already when it came (RFC 9111 §4.2.3).
+    stale_while_revalidate: float
+    stale_if_error: float
+    may_be_stale: bool
+    kept_for: float  # In all.
+
+
+def storage_of(
+    head: ResponseHead, terms: Terms, now: float, *, delay: float = 0.0, taken: float = 0.0
+) -> Storage | None:
+    """Decide whether and for how long an answer that may be shared is stored.
+
+    Args:
+        head: Of the response.
+        terms: Of rule and request.
+        now: When it started, in seconds since the epoch.
+        delay: Seconds from asking the app to the response's start.
+        taken: Seconds from there to its end, from which a rule's ttl counts.
     """
-    granted = _granted_lifetime(headers, now)
-    if ttl is None or status != 200:
-        return max(0.0, granted or 0.0)
-    return max(0.0, ttl if granted is None else min(ttl, granted))
-
-
-def _granted_lifetime(headers: Sequence[Header], now: float) -> float | None:
-    directives = cache_control(_values(headers, b"cache-control"))
-    for name in (b"s-maxage", b"max-age"):
-        if name in directives:
-            return _delta_seconds(directives[name]) - _upstream_age(headers)
-    expires = _values(headers, b"expires")
-    if not expires:
+    if not terms.allow(head):
         return None
-    dates = _values(headers, b"date")
-    at = _http_date(expires[0])
-    made = _http_date(dates[0]) if dates else now
-    return 0.0 if at is None or made is None else at - made - _upstream_age(headers)
-
-
-def _delta_seconds(argument: bytes | None) -> float:
-    """Read delta-seconds (RFC 9111 §1.2.2); what is malformed counts as 0 (§4.2.1)."""
-    if argument is None or not argument.isdigit():
-        return 0.0
-    return float(min(int(argument.lstrip(b"0")[:11] or b"0"), 2**31))
-
-
-def _upstream_age(headers: Iterable[Header]) -> float:
-    ages = _values(headers, b"age")
-    return _delta_seconds(ages[0]) if ages else 0.0
-
-
-def _http_date(value: bytes) -> float | None:
-    # Imported here, as few responses have an Expires and this is a tenth of all our imports.
-    import email.utils  # noqa: PLC0415
-    from datetime import UTC  # noqa: PLC0415
-
-    try:
-        date = email.utils.parsedate_to_datetime(value.decode("latin-1"))
-        if date.tzinfo is None:  # The asctime form names no zone; all HTTP dates are in GMT.
-            date = date.replace(tzinfo=UTC)
-        return date.timestamp()
-    except (ValueError, OverflowError):
+    age = _initial_age(head, now, delay) + taken
+    no_cache = b"no-cache" in head.directives and not head.directives[b"no-cache"]
+    ttl = 0.0 if no_cache else _freshness(head, terms, now, age)
+    can_validate = terms.is_validatable and head.has_validator
+    if ttl <= 0 and not can_validate:
         return None
+    may_be_stale = not no_cache and _NEVER_STALE.isdisjoint(head.directives)
+    swr = sie = 0.0
+    if may_be_stale:  # RFC 5861.
+        swr = _window(head, b"stale-while-revalidate", terms.stale_while_revalidate)
+        sie = _window(head, b"stale-if-error", terms.stale_if_error)
+    validatable_for = _VALIDATABLE_FOR if can_validate else 0.0
+    return Storage(ttl, age, swr, sie, may_be_stale, ttl + max(swr, sie, validatable_for))
 
 
-def replayable(headers: Iterable[Header]) -> tuple[Header, ...]:
+def _initial_age(head: ResponseHead, now: float, delay: float) -> float:
+    """Return how old the response was when it came (RFC 9111 §4.2.3).
+
+    One that has neither Date nor Age was made here and now.
+    """
+    apparent = 0.0 if head.date is None else max(0.0, now - head.date)
+    return max(apparent, head.age + delay) if head.has_age else apparent
+
+
+def _freshness(head: ResponseHead, terms: Terms, now: float, age: float) -> float:
+    """Return the seconds for which a response will be fresh; 0 if it is not."""
+    granted = head.granted
+    if granted is None:
+        granted = _heuristic_lifetime(head, terms, now)
+    left = None if granted is None else max(0.0, min(granted, INFINITE) - age)
+    if terms.ttl is None or head.status != 200:
+        return left or 0.0
+    return terms.ttl if left is None else min(terms.ttl, left)
+
+
+def _heuristic_lifetime(head: ResponseHead, terms: Terms, now: float) -> float | None:
+    """Guess a lifetime from Last-Modified (RFC 9111 §4.2.2), where the rule asks for it."""
+    is_allowed = head.status in _HEURISTIC_STATUSES or b"public" in head.directives
+    if not terms.heuristic or head.last_modified is None or not is_allowed:
+        return None
+    since = (now if head.date is None else head.date) - head.last_modified
+    return min(max(0.0, since) * terms.heuristic, _LONGEST_GUESS)
+
+
+# RFC 9111 §4.2.4, §5.2.2.2, §5.2.2.8, §5.2.2.10: past their freshness these are not to be used.
+_NEVER_STALE = frozenset({b"must-revalidate", b"proxy-revalidate", b"s-maxage"})
+
+
+def _window(head: ResponseHead, name: bytes, otherwise: float) -> float:
+    """Return for how long the response lets itself be used past its freshness, else the rule."""
+    return delta_seconds(head.directives[name]) if name in head.directives else otherwise
+
+
+def replayable(
+    headers: Iterable[Header], withheld: frozenset[bytes] = frozenset()
+) -> tuple[Header, ...]:
     """Return the fields of a response that belong to its answer, names in lower case."""
     pairs = [(name.lower(), value) for name, value in headers]
-    dropped = _HOP_BY_HOP | _EXCHANGE_ONLY | _named_by_connection(pairs)
+    dropped = _NOT_REPLAYED | withheld if withheld else _NOT_REPLAYED
+    listed = _values(pairs, b"connection")
+    if listed:
+        dropped = dropped | names_in(b",".join(listed))
     return tuple(
         (name, value)
         for name, value in pairs
         if name not in dropped and not name.startswith(_EXCHANGE_PREFIXES)
     )
-
-
-def _named_by_connection(headers: Iterable[Header]) -> set[bytes]:
-    listed = b",".join(_values(headers, b"connection")).lower().split(b",")
-    return {name.strip() for name in listed}
-
-
-@functools.lru_cache(maxsize=4096)  # A hit's cheapest line is one that is made already.
-def cache_status_hit(ttl: int) -> Header:
-    """Say that the answer came from the store; stale where `ttl` is below zero."""
-    return (b"cache-status", b"memoserve; hit; ttl=%d" % ttl)
-
-
-@functools.lru_cache(maxsize=4096)
-def age_line(age: int) -> Header:
-    """Say how old the answer is, in whole seconds (RFC 9111 §5.1)."""
-    return (b"age", b"%d" % age)
-
-
-def cache_status_miss(*, is_forced: bool, is_collapsed: bool, status: int) -> Header:
-    """Say that the app answered: this request's own call or one that it shared."""
-    value = b"memoserve; fwd=request" if is_forced else b"memoserve; fwd=miss"
-    if status >= 500:
-        value += b"; fwd-status=%d" % status
-    return (b"cache-status", value + b"; collapsed" if is_collapsed else value)
-
-
-def cache_status_bypass(reason: BypassReason) -> Header:
-    """Say that the cache was not asked, and why."""
-    return (b"cache-status", b"memoserve; fwd=bypass; detail=" + reason.encode())
 
 
 class Demands(msgspec.Struct, frozen=True):
@@ -271,19 +347,31 @@ class Demands(msgspec.Struct, frozen=True):
     no_cache: bool = False
     only_if_cached: bool = False
     max_age: float | None = None
+    min_fresh: float = 0.0
+    max_stale: float = 0.0
 
-    def accepts_age(self, age: float) -> bool:
-        """Tell whether an answer of this age will do."""
-        return self.max_age is None or age <= self.max_age
+    def accepts(self, age: float, fresh_for: float) -> bool:
+        """Tell whether an answer of this age, fresh for so long, will do."""
+        is_young = self.max_age is None or age <= self.max_age
+        return is_young and fresh_for >= self.min_fresh
+
+    def accepts_stale(self, age: float, fresh_for: float) -> bool:
+        """Tell whether an answer that is no longer fresh is asked for all the same."""
+        is_young = self.max_age is None or age <= self.max_age
+        return self.max_stale > 0 and is_young and -fresh_for <= self.max_stale
 
 
-def demands_of(lines: Iterable[bytes]) -> Demands:
-    """Read a request's Cache-Control."""
+def demands_of(lines: Iterable[bytes], pragma: Iterable[bytes] = ()) -> Demands:
+    """Read a request's Cache-Control; Pragma stands in where there is none (§5.4)."""
     directives = cache_control(lines)
-    has_max_age = b"max-age" in directives
+    if not directives:
+        return Demands(no_cache=b"no-cache" in cache_control(pragma))
+    max_stale = directives.get(b"max-stale", b"0")
     return Demands(
         no_store=b"no-store" in directives,
         no_cache=b"no-cache" in directives,
         only_if_cached=b"only-if-cached" in directives,
-        max_age=_delta_seconds(directives[b"max-age"]) if has_max_age else None,
+        max_age=delta_seconds(directives[b"max-age"]) if b"max-age" in directives else None,
+        min_fresh=delta_seconds(directives.get(b"min-fresh", b"0")),
+        max_stale=INFINITE if max_stale is None else delta_seconds(max_stale),
     )

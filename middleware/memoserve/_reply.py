@@ -6,34 +6,53 @@ Rule: whatever answers a covered request goes out through here, so each answer i
 import math
 import time
 
-from memoserve._asgi import Message, Send, final_body, respond, with_headers
-from memoserve._entry import Entry
-from memoserve._events import RequestRecord
-from memoserve._flight import Flight
-from memoserve._policy import (
+from memoserve._asgi import Message, Scope, Send, final_body, respond, with_headers
+from memoserve._cache_status import (
     BypassReason,
+    Forward,
     age_line,
     cache_status_bypass,
     cache_status_hit,
     cache_status_miss,
-    replayable,
 )
+from memoserve._conditional import Answer, conditions_of, selected
+from memoserve._entry import Entry
+from memoserve._events import RequestRecord
+from memoserve._fields import RequestFields
+from memoserve._flight import Flight
+from memoserve._policy import replayable
 
 __all__ = ["Reply", "serve"]
 
 
 async def serve(
-    send: Send, record: RequestRecord, entry: Entry, age: float, *, is_explained: bool
+    send: Send,
+    record: RequestRecord,
+    entry: Entry,
+    in_store: float,
+    *,
+    answer: Answer | Entry,
+    is_explained: bool,
 ) -> None:
-    """Send a stored answer: `asgi.respond`, spelled out, as every hit waits for this."""
-    fresh_for = entry.ttl - age
+    """Send a stored answer: `asgi.respond`, spelled out, as every hit waits for this.
+
+    Args:
+        send: The client's.
+        record: Of the request.
+        entry: What is stored.
+        in_store: For how many seconds it has been.
+        answer: The same, or what it becomes for this request.
+        is_explained: Whether to send Cache-Status and Age.
+    """
+    fresh_for = entry.ttl - in_store
+    age = entry.initial_age + in_store
     record.status = "hit" if fresh_for > 0 else "stale"
     record.saved, record.age = entry.cost, age
-    headers = [*entry.headers]
+    headers = [*answer.headers]
     if is_explained:
         headers += cache_status_hit(math.floor(fresh_for)), age_line(int(age))
-    await send({"type": "http.response.start", "status": entry.status, "headers": headers})
-    *firsts, last = entry.chunks or (b"",)
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    *firsts, last = answer.chunks or (b"",)
     for chunk in firsts:
         await send({"type": "http.response.body", "body": chunk, "more_body": True})
     await send({"type": "http.response.body", "body": last, "more_body": False})
@@ -44,18 +63,31 @@ class Reply:
     """The answer to one request.
 
     Args:
+        scope: The request.
+        fields: What its header says.
         send: The client's.
         record: What is known of the request.
         is_explained: Whether answers carry `Cache-Status` and `Age`.
     """
 
-    __slots__ = ("_is_explained", "_record", "_send", "is_forced")
+    __slots__ = ("_app_status", "_fields", "_is_explained", "_record", "_scope", "_send", "forward")
 
-    def __init__(self, send: Send, record: RequestRecord, *, is_explained: bool) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        fields: RequestFields,
+        send: Send,
+        record: RequestRecord,
+        *,
+        is_explained: bool,
+    ) -> None:
+        self._scope = scope
+        self._fields = fields
         self._send = send
         self._record = record
         self._is_explained = is_explained
-        self.is_forced = False  # The client does not want what is stored.
+        self.forward: Forward = "miss"  # Why the app is asked, if it is.
+        self._app_status = 0  # What the app said where a stored answer is sent for it.
 
     def passing_by(self, reason: BypassReason) -> Send:
         """Return a `send` for the app's answer to a request that goes past the cache."""
@@ -72,27 +104,62 @@ class Reply:
 
     def answering(self, flight: Flight | None) -> Send:
         """Return a `send` for our own call's answer, or for that of another's flight."""
+        is_cut = False
 
         async def send_and_explain(message: Message) -> None:
+            nonlocal is_cut
             if message["type"] == "http.response.start":
+                cut = self._cut(message)
+                is_cut = cut is not message
                 self._note_status(message["status"])
-                message = self._explained(message, flight)
+                message = self._explained(cut, flight)
+            elif is_cut:
+                message = {**message, "body": b""}
             await self._send_on(message)
 
         return send_and_explain
 
-    async def serve(self, entry: Entry, age: float) -> None:
-        """Send a stored answer."""
-        await serve(self._send, self._record, entry, age, is_explained=self._is_explained)
+    def _cut(self, start: Message) -> Message:
+        """Answer a client's own condition, which was not put to the app that has confirmed ours."""
+        if self._app_status != 304 or not self._fields.is_conditional:
+            return start
+        now = time.time()
+        answer = Answer(start["status"], start["headers"], (), now)
+        conditions = conditions_of(self._scope["headers"])
+        unchanged = selected(answer, conditions, self._scope["method"], now)
+        if unchanged is answer:
+            return start
+        return {**start, "status": unchanged.status, "headers": unchanged.headers}
+
+    async def serve(self, entry: Entry, now: float) -> None:
+        """Send a stored answer, or of it what the request's conditions ask for."""
+        answer: Answer | Entry = entry
+        method = self._scope["method"]
+        if self._fields.is_conditional or self._fields.is_ranged or method == "HEAD":
+            made_at = entry.stored_at - entry.initial_age
+            whole = Answer(entry.status, entry.headers, entry.chunks, made_at)
+            answer = selected(whole, conditions_of(self._scope["headers"]), method, now)
+        await serve(
+            self._send,
+            self._record,
+            entry,
+            entry.since(now),
+            answer=answer,
+            is_explained=self._is_explained,
+        )
 
     async def decline(self) -> None:
         """Say that nothing is stored to a client that wants nothing else (RFC 9111 §5.2.1.7)."""
         self._record.status = "miss"
         headers = [(b"content-length", b"0")]
         if self._is_explained:
-            headers.append(cache_status_miss(is_forced=False, is_collapsed=False, status=504))
+            headers.append(cache_status_miss("miss", 504, is_collapsed=False))
         await respond(self._send, 504, headers, ())
         self._record.sent = time.perf_counter()
+
+    def note_app_status(self, status: int) -> None:
+        """Remember what the app said where a stored answer is sent for it."""
+        self._app_status = status
 
     def note_failure(self) -> None:
         """Call it an error if the app raised before the client had its whole answer."""
@@ -116,10 +183,9 @@ class Reply:
             start = {**start, "headers": replayable(start.get("headers", ()))}
         if not self._is_explained:
             return start
+        is_collapsed = flight is not None
         lines = [
-            cache_status_miss(
-                is_forced=self.is_forced, is_collapsed=flight is not None, status=status
-            )
+            cache_status_miss(self.forward, self._app_status or status, is_collapsed=is_collapsed)
         ]
         if flight is not None:
             lines.append(age_line(int(flight.age)))

@@ -10,9 +10,10 @@ from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 from memoserve._asgi import Message, Receive, RequestBody, Scope, read_body
+from memoserve._cache_status import BypassReason
 from memoserve._errors import UnkeyableBodyError
 from memoserve._events import KeyRefused, RequestRecord
-from memoserve._fields import RequestFields, vary_values
+from memoserve._fields import RequestFields, host_of, vary_values
 from memoserve._keys import (
     Key,
     cache_key,
@@ -21,9 +22,10 @@ from memoserve._keys import (
     derived_key,
     parse_json,
 )
-from memoserve._policy import BypassReason, Demands, demands_of
+from memoserve._policy import Demands, Terms, demands_of
 from memoserve._rules import Coverage
 from memoserve._shared import HOT_BYTES, Known, Shared
+from memoserve._tags import resource_tag
 
 __all__ = ["Question", "spelling"]
 
@@ -68,6 +70,7 @@ class Question:
         "primary",
         "record",
         "scope",
+        "tags",
     )
 
     primary: Key  # Of the request by itself.
@@ -86,10 +89,15 @@ class Question:
         self.record = record
         self.body = _UNREAD
         self.fields = fields
+        self.tags = shared.tags_of(coverage)  # Their keys: those that all answers to it have.
+        if coverage.is_invalidated:
+            query = scope.get("query_string", b"")
+            tag = resource_tag(shared.options.namespace, host_of(scope), scope["path"], query)
+            self.tags = (*self.tags, tag)
         self.known: Known | None = None  # Remembers the answer, once it was read.
         self.demands = _NO_DEMANDS
-        if self.fields.cache_control and shared.options.client_control == "obey":
-            self.demands = demands_of(self.fields.cache_control)
+        if shared.options.client_control == "obey" and (fields.cache_control or fields.pragma):
+            self.demands = demands_of(fields.cache_control, fields.pragma)
         self._shared = shared
 
     async def read(self, first: Message | None, receive: Receive) -> BypassReason | None:
@@ -129,6 +137,30 @@ class Question:
             values = vary_values(self.scope["headers"], names)
             self.key = derived_key(self.primary, self._shared.options.namespace, values)
 
+    @property
+    def keyed_method(self) -> str:
+        """The method whose answers may be used: a HEAD asks for the head of what a GET gets."""
+        method: str = self.scope["method"]
+        return "GET" if method == "HEAD" and "GET" in self.coverage.methods else method
+
+    @property
+    def is_validatable(self) -> bool:
+        """A stored answer may be validated: to other methods If-None-Match means something else."""
+        return self.scope["method"] in {"GET", "QUERY"}
+
+    @property
+    def terms(self) -> Terms:
+        """What rule and request say of storing the answer."""
+        rule = self.coverage.rule
+        return Terms(
+            ttl=rule.ttl,
+            statuses=rule.statuses,
+            stale_while_revalidate=rule.stale_while_revalidate,
+            stale_if_error=rule.stale_if_error,
+            heuristic=rule.heuristic,
+            is_validatable=self.is_validatable,
+        )
+
     def parsed(self) -> Any:
         """Return the body as the user's callables get it."""
         return parse_json(self.body.content)
@@ -139,7 +171,7 @@ class Question:
             raise _Bypass("method-override")
         if fields.credentials and self.coverage.rule.private == "bypass":
             raise _Bypass("credentials")
-        if fields.is_partial:
+        if fields.is_precondition or (fields.is_ranged and self.scope["method"] != "GET"):
             raise _Bypass("partial")
         if self.demands.no_store:
             raise _Bypass("client")
@@ -193,7 +225,7 @@ class Question:
         credentials = self.fields.credentials if rule.private == "partition" else ()
         return [
             self.coverage.digest,
-            scope["method"],
+            self.keyed_method,
             scope["path"].encode("utf-8", "surrogatepass"),
             scope.get("raw_path") or b"",  # Tells apart what decoding makes equal.
             scope.get("query_string", b""),

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 __all__ = ["Coverage", "Rule", "RuleBook", "StoredResponse", "route_path"]
 
 _METHODS = frozenset({"GET", "HEAD", "QUERY", "POST"})
+_SAFE = frozenset({"GET", "HEAD", "QUERY"})
 _TEXT_STEPS = frozenset({"nfc", "strip", "collapse", "casefold"})
 _PRIVATE = frozenset({"bypass", "partition", "share"})
 
-# RFC 9110 §15.1: the final statuses that a cache may reuse, less 206, which needs Range.
-_STORABLE_STATUSES = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501})
+_FINAL_STATUSES = range(200, 600)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +65,18 @@ class Rule(_Path, frozen=True, kw_only=True):
     Args:
         path: A Starlette path pattern, matched after `root_path`: `/v1/models/{model}/infer`.
         methods: Any of GET, HEAD, QUERY and POST.
-        statuses: What may be stored; any but 200 only where the response grants freshness.
+        statuses: What may be stored; any but 200 only where the response grants freshness. By
+            default 200; with `ttl=None` every final status that the response grants freshness to.
+            206, 304 and what answers the person (401, 403, 407, 421, 429) never are.
         ttl: Freshness lifetime in seconds; a shorter one granted by the response wins. `None`:
             only what the response grants.
         stale_while_revalidate: Seconds past the ttl in which a stale answer is sent at once
             while one request refreshes it behind (RFC 5861 §3).
         stale_if_error: Seconds past the ttl in which a stale answer replaces a failure of the
             app (RFC 5861 §4).
+        heuristic: Fraction of the time since Last-Modified for which an answer that states no
+            lifetime is fresh, at most a day (RFC 9111 §4.2.2); 0.1 is usual, 0 turns it off.
+        etag: Give stored answers that have none an ETag, so that clients save the transfer.
         jitter: Fraction of the ttl, below 1, by which expiry is shortened at random.
         model: The label in metrics; the pattern where it is empty. With a `{model}` in the
             path and no label given, the parameter's value if `models` lists it, else `other`.
@@ -101,10 +106,12 @@ class Rule(_Path, frozen=True, kw_only=True):
     """
 
     methods: Collection[str] = frozenset({"POST"})
-    statuses: Collection[int] = frozenset({200})
+    statuses: Collection[int] | None = None
     ttl: float | None = 300.0
     stale_while_revalidate: float = 0.0
     stale_if_error: float = 0.0
+    heuristic: float = 0.0
+    etag: bool = False
     jitter: float = 0.0
     model: str = ""
     models: Collection[str] = ()
@@ -146,6 +153,12 @@ class Coverage(msgspec.Struct, frozen=True, eq=False):
     edits: Edits | None  # None where the rule changes nothing.
     vary: frozenset[bytes]
     is_plain: bool  # No callable has a part in the key.
+    methods: frozenset[str]
+
+    @property
+    def is_invalidated(self) -> bool:
+        """A change of the resource, by a method that is not safe, outdates what is stored."""
+        return not _SAFE.isdisjoint(self.methods)
 
 
 class RuleBook:
@@ -156,6 +169,8 @@ class RuleBook:
         if not self.rules:
             raise ValueError("rules must not be empty")
         self._matchers = tuple(_Matcher(rule) for rule in self.rules)
+        # Whether a change of a resource, by a method that is not safe, can outdate an answer.
+        self.has_safe_methods = any(_SAFE.intersection(rule.methods) for rule in self.rules)
 
     def find(self, method: str, path: str) -> Coverage | None:
         """Return what the first rule for this method and path says."""
@@ -214,7 +229,7 @@ def _coverage(rule: Rule, model: str) -> Coverage:
         edits = Edits(tuple(rule.ignore), dict(rule.defaults), dict(rule.text))
     vary = frozenset(name.lower().encode("latin-1") for name in rule.vary)
     is_plain = rule.when is None and isinstance(rule.epoch, str)
-    return Coverage(rule, model, _digest(rule), edits, vary, is_plain)
+    return Coverage(rule, model, _digest(rule), edits, vary, is_plain, frozenset(rule.methods))
 
 
 def _digest(rule: Rule) -> bytes:
@@ -245,11 +260,18 @@ def _check_path(rule: Rule) -> None:
 
 def _check_closed_sets(rule: Rule) -> None:
     _check_subset("methods", rule.methods, _METHODS)
-    _check_subset("statuses", rule.statuses, _STORABLE_STATUSES)
+    _check_statuses(rule.statuses)
     _check_subset("private", [rule.private], _PRIVATE)
     _check_subset("coalesce", [rule.coalesce], {True, False, "process"})
     for steps in rule.text.values():
         _check_subset("text", steps, _TEXT_STEPS)
+
+
+def _check_statuses(statuses: Collection[int] | None) -> None:
+    if statuses is None:
+        return
+    if not statuses or any(status not in _FINAL_STATUSES for status in statuses):
+        raise ValueError(f"statuses must be some of 200 to 599, not {statuses!r}")
 
 
 def _check_subset(name: str, values: Collection[Any], allowed: Collection[Any]) -> None:
@@ -263,6 +285,8 @@ def _check_numbers(rule: Rule) -> None:
         raise ValueError(f"ttl must be a positive number of seconds or None, not {rule.ttl!r}")
     if not 0 <= rule.jitter < 1:
         raise ValueError(f"jitter must be at least 0 and below 1, not {rule.jitter!r}")
+    if not 0 <= rule.heuristic <= 1:
+        raise ValueError(f"heuristic must be a fraction from 0 to 1, not {rule.heuristic!r}")
     for name in ("stale_while_revalidate", "stale_if_error", "min_cost"):
         if not 0 <= getattr(rule, name) < math.inf:
             raise ValueError(f"{name} must be seconds, 0 or more, not {getattr(rule, name)!r}")

@@ -19,7 +19,7 @@ from memoserve._fields import HeaderFilter
 from memoserve._flight import Budget, Flight
 from memoserve._keys import Key
 from memoserve._rules import Coverage, Rule
-from memoserve._tags import implicit_tags
+from memoserve._tags import implicit_tags, renew_tokens
 from memoserve.stores import Store, open_store
 from memoserve.stores.guarded import GuardedStore, Operation
 from memoserve.stores.memory import MemoryStore
@@ -151,6 +151,11 @@ class Shared:
         return [] if self._look_up is None else self._look_up(keys)
 
     @property
+    def is_in_memory(self) -> bool:
+        """Whether no call of the store waits for anybody."""
+        return self._look_up is not None
+
+    @property
     def store(self) -> GuardedStore:
         """For all that may take its time; a store that was closed is opened again."""
         if self._store is None:
@@ -204,6 +209,10 @@ class Shared:
             found = implicit_tags(name, coverage.rule.path, coverage.model)
             self._tags[coverage] = found
         return found
+
+    async def purge(self, tags: Iterable[str]) -> None:
+        """Make what carries any of these tags' tokens unusable."""
+        await renew_tokens(self.store, self.options.namespace, tags)
 
     def note_alone(self, key: str) -> None:
         """Let who asks for this key ask the app without waiting for others (hit-for-miss)."""

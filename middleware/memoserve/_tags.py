@@ -18,9 +18,12 @@ __all__ = [
     "Purger",
     "TokenStore",
     "Tokens",
+    "group_tag",
     "implicit_tags",
     "purge_mark",
     "read_tokens",
+    "renew_tokens",
+    "resource_tag",
     "tag_key",
 ]
 
@@ -37,11 +40,15 @@ class KeyReader(Protocol):
         ...
 
 
-class TokenStore(KeyReader, Protocol):
-    """What of a store is needed to read tokens, and to make them."""
+class TokenWriter(Protocol):
+    """What of a store is needed to replace tokens."""
 
     async def set(self, key: str, value: bytes, ttl: float, /) -> object:
         """Keep a token."""
+
+
+class TokenStore(KeyReader, TokenWriter, Protocol):
+    """What of a store is needed to read tokens, and to make those that are not there."""
 
 
 class Purger:
@@ -83,14 +90,13 @@ class Purger:
             keys.append(tag_key(self._namespace, "everything"))
         if not keys:
             raise ValueError("purge needs tags, a rule, a model, or everything=True")
-        # The mark goes first: a fill that ends in between reads tags before it reads the mark.
-        for key in (purge_mark(self._namespace), *keys):
-            await self._store.set(key, os.urandom(16), _TOKEN_TTL)
+        await renew_tokens(self._store, self._namespace, keys)
 
 
 def tag_key(namespace: str, kind: str, name: str = "") -> str:
     """Return the key of a tag's token; the name itself is not in it."""
-    digest = hashlib.blake2b(f"{kind}:{name}".encode(), digest_size=16).hexdigest()
+    material = f"{kind}:{name}".encode("utf-8", "surrogatepass")
+    digest = hashlib.blake2b(material, digest_size=16).hexdigest()
     return f"{namespace}:tag:{digest}"
 
 
@@ -103,6 +109,17 @@ def implicit_tags(namespace: str, rule: str, model: str) -> tuple[str, ...]:
     )
 
 
+def resource_tag(namespace: str, host: bytes, path: str, query: bytes) -> str:
+    """Return the key of the tag that all answers of one resource have (RFC 9111 §4.4)."""
+    target = f"{host.decode('latin-1')} {path}?{query.decode('latin-1')}"
+    return tag_key(namespace, "resource", target)
+
+
+def group_tag(namespace: str, host: bytes, group: str) -> str:
+    """Return the key of a cache group's tag; groups belong to an origin (RFC 9875 §2)."""
+    return tag_key(namespace, "group", f"{host.decode('latin-1')} {group}")
+
+
 def purge_mark(namespace: str) -> str:
     """Return the key of a token that every purge replaces.
 
@@ -110,6 +127,13 @@ def purge_mark(namespace: str) -> str:
     changed by the end, one of them may have been purged in between.
     """
     return tag_key(namespace, "any-purge")
+
+
+async def renew_tokens(store: TokenWriter, namespace: str, keys: Iterable[str]) -> None:
+    """Replace the tokens of tags, so that no answer has them any more."""
+    # The mark goes first: a fill that ends in between reads tags before it reads the mark.
+    for key in (purge_mark(namespace), *keys):
+        await store.set(key, os.urandom(16), _TOKEN_TTL)
 
 
 async def read_tokens(store: TokenStore, keys: Collection[str]) -> Tokens:

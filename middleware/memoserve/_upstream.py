@@ -9,6 +9,8 @@ import time
 from collections.abc import Hashable
 
 from memoserve._asgi import Message, Receive, Scope, ends_response, replay
+from memoserve._conditional import validators_of
+from memoserve._entry import Entry
 from memoserve._events import FollowerJoined, FollowerLeft, RequestRecord
 from memoserve._fields import vary_values
 from memoserve._fill import Fill
@@ -17,6 +19,7 @@ from memoserve._policy import vary_of
 from memoserve._reply import Reply
 from memoserve._request import Question
 from memoserve._shared import Shared
+from memoserve._validation import validating
 
 __all__ = ["Upstream"]
 
@@ -45,13 +48,26 @@ class Upstream:
         reply: Where its answer goes.
         receive: The client's.
         scope: What the app is called with.
+        stale: A stored answer of which the app may say that it still holds.
     """
 
-    __slots__ = ("_question", "_receive", "_record", "_reply", "_rule", "_scope", "_shared")
+    __slots__ = (
+        "_app", "_question", "_receive", "_record", "_reply", "_rule", "_scope", "_shared",
+    )  # fmt: skip
 
     def __init__(
-        self, shared: Shared, question: Question, reply: Reply, receive: Receive, scope: Scope
+        self,
+        shared: Shared,
+        question: Question,
+        reply: Reply,
+        receive: Receive,
+        scope: Scope,
+        stale: Entry | None,
     ) -> None:
+        self._app = shared.app
+        if stale is not None and question.is_validatable and validators_of(stale.headers):
+            messages = question.body.messages
+            self._app = validating(shared.app, stale, messages, reply.note_app_status)
         self._shared = shared
         self._question = question
         self._reply = reply
@@ -74,6 +90,18 @@ class Upstream:
             return await self._follow(flight, has_fallback=has_fallback)
         return await self._lead(attempt, has_fallback=has_fallback)
 
+    async def kept(self) -> bool:
+        """Wait for an answer that has been sent, and is no other client's any more, to be stored.
+
+        Returns:
+            Whether there was one, so that it is to be found now.
+        """
+        flight = self._shared.flights.get(self._flight_key())
+        if flight is None or (flight.is_joinable and self._may_share()):
+            return False
+        await flight.kept()
+        return True
+
     async def call_alone(self) -> None:
         """Call the app in this task, for this request alone."""
         self._record.status = "miss"
@@ -91,19 +119,25 @@ class Upstream:
                 fill.judge(message)
             await answer(message)
             if ends_response(message, has_trailers=False):
-                # Shielded: apps that listen for a disconnect cancel their own `send` after this.
-                await asyncio.shield(self._shared.spawn(fill.keep(cost)))
+                await self._keep(fill, cost)
 
         has_raised = False
         try:
             receive = replay(self._question.body.messages, self._receive)
-            await self._shared.app(self._scope, receive, send)
+            await self._app(self._scope, receive, send)
         except Exception:
             has_raised = True
             self._reply.note_failure()
             raise
         finally:
             fill.report(cost, has_raised=has_raised)
+
+    async def _keep(self, fill: Fill, cost: float) -> None:
+        if self._shared.is_in_memory:
+            await fill.keep(cost)  # It waits for nobody.
+        else:
+            # Shielded: apps that listen for a disconnect cancel their own `send` after this.
+            await asyncio.shield(self._shared.spawn(fill.keep(cost)))
 
     def refresh(self) -> None:
         """Have one call of the app replace a stale answer, behind what is sent now."""
@@ -122,7 +156,11 @@ class Upstream:
         return (
             self._rule.coalesce is not False
             and not question.demands.no_cache  # A call under way may have begun too early.
-            and not question.fields.is_conditional  # A 304 is for who has the answer already.
+            # A 304 or 206 is for who has the answer, or a part of it, already.
+            and not question.fields.is_conditional
+            and not question.fields.is_ranged
+            # Its answer is no GET's, whose key it has.
+            and self._scope["method"] == question.keyed_method
             and (not extensions or _SHAREABLE_EXTENSIONS.issuperset(extensions))
             and not self._shared.is_alone(question.key.index)
         )
@@ -182,7 +220,7 @@ class Upstream:
     async def _fly(self, flight: Flight, fill: Fill) -> None:
         try:
             await fill.begin()
-            await flight.run(self._shared.app, self._question.body.messages)
+            await flight.run(self._app, self._question.body.messages)
         finally:
             self._shared.unregister(flight)
             fill.report(flight.cost, has_raised=flight.error is not None)

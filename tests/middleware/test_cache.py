@@ -444,7 +444,7 @@ async def test_cheap_answers_are_not_stored() -> None:
         pytest.param({}, [(b"set-cookie", b"id=1")], id="set-cookie"),
         pytest.param({}, [(b"cache-control", b"no-store")], id="no-store"),
         pytest.param({}, [(b"cache-control", b"max-age=60, PRIVATE")], id="private"),
-        pytest.param({}, [(b"cache-control", b'no-cache="x"')], id="no-cache"),
+        pytest.param({}, [(b"cache-control", b"no-cache")], id="no-cache"),
         pytest.param({}, [(b"cache-control", b"max-age=0")], id="max-age-0"),
         pytest.param({}, [(b"expires", b"0")], id="expired"),
         pytest.param({}, [(b"vary", b"accept, *")], id="vary-all"),

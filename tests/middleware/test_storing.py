@@ -24,7 +24,7 @@ async def test_a_status_that_the_rule_does_not_list_is_not_stored() -> None:
         pytest.param(9.999, "hit; ttl=0", id="fresh"),
         pytest.param(10.0, "hit; ttl=0", id="stale-at-its-ttl"),
         pytest.param(14.5, "hit; ttl=-5", id="stale"),
-        pytest.param(15.0, "fwd=miss", id="past-the-window"),
+        pytest.param(15.0, "fwd=stale", id="past-the-window"),
     ],
 )
 async def test_a_store_that_forgets_late_serves_nothing_late(age: float, status: str) -> None:

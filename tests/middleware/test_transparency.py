@@ -219,7 +219,7 @@ PATHSEND: dict[str, Any] = {"extensions": {"http.response.pathsend": {}}}
 
 CASES = {
     "plain": Case("/plain", is_kept=True),
-    "plain-head": Case("/plain", method="HEAD", is_kept=True),
+    "plain-head": Case("/plain", method="HEAD"),
     "memoryview": Case("/view", is_kept=True),
     "sync-endpoint": Case("/in-thread", is_kept=True),
     "template": Case("/template", more={"extensions": {"http.response.debug": {}}}),
@@ -247,7 +247,7 @@ CASES = {
     "stream-from-thread": Case("/threads", is_kept=True),
     "stream-that-breaks": Case("/broken"),
     "file": Case("/file", is_kept=True),
-    "file-head": Case("/file", method="HEAD", is_kept=True),
+    "file-head": Case("/file", method="HEAD"),
     "file-pathsend": Case("/file", more=PATHSEND),
     "file-range": Case("/file", headers=((b"range", b"bytes=5-9"),)),
     "file-ranges-unsatisfiable": Case("/file", headers=((b"range", b"bytes=99999999-"),)),

@@ -46,7 +46,7 @@ async def test_every_key_has_a_time_to_live(redis_url: str) -> None:
     lives = [await client.pttl(key) for key in keys]
     await client.aclose()
 
-    assert len(keys) == 5
+    assert len(keys) == 6
     assert all(milliseconds > 0 for milliseconds in lives)
 
 
