@@ -241,8 +241,9 @@ def _forbids_storing(head: ResponseHead) -> bool:
 
 def unreplayable_of(head: ResponseHead) -> frozenset[bytes]:
     """Return the fields that `private` and `no-cache` keep back (RFC 9111 §5.2.2.4, §5.2.2.7)."""
-    directives = head.directives
-    listed = (directives.get(name) for name in (b"private", b"no-cache"))
+    if not head.directives:
+        return frozenset()
+    listed = (head.directives.get(name) for name in (b"private", b"no-cache"))
     return frozenset[bytes]().union(*(names_in(names) for names in listed if names))
 
 
