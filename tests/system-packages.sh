@@ -5,9 +5,13 @@ set -eu
 missing=""
 command -v promtool >/dev/null || missing="$missing prometheus"
 command -v redis-server >/dev/null || missing="$missing redis-server"
-[ -z "$missing" ] && exit 0
+command -v wrk >/dev/null || missing="$missing wrk"
+command -v node >/dev/null || missing="$missing nodejs"
+command -v npm >/dev/null || missing="$missing npm"
 
-if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+if [ -z "$missing" ]; then
+    :
+elif [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "installing$missing"
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq
@@ -15,4 +19,9 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     apt-get install -qq -y --no-install-recommends $missing >/dev/null
 else
     echo "not installed, so that the tests which need it are skipped:$missing"
+fi
+
+# The public test suite for HTTP caches.
+if command -v npm >/dev/null; then
+    npm install --silent --no-fund --no-audit --no-package-lock --prefix "$(dirname "$0")/http_cache"
 fi

@@ -48,9 +48,12 @@ def cache_control(lines: Iterable[bytes]) -> Directives:
 def _parsed(text: bytes) -> Directives:
     directives: dict[bytes, bytes | None] = {}
     for part in split_list(text):
-        name, equals, argument = part.partition(b"=")
+        name, equals, argument = part.strip().partition(b"=")
+        # With space at the sign the directive may restrict but not grant: it is no number then.
+        value = _unquoted(argument) if equals else None
+        if value is not None and name.endswith((b" ", b"\t")):
+            value = b" " + value
         name = name.strip().lower()
-        value = _unquoted(argument.strip()) if equals else None
         if name in directives:
             value = _stricter(directives[name], value)
         if name:

@@ -351,6 +351,11 @@ class Demands(msgspec.Struct, frozen=True):
     min_fresh: float = 0.0
     max_stale: float = 0.0
 
+    @property
+    def is_choosy(self) -> bool:
+        """Not every fresh answer will do."""
+        return self.max_age is not None or self.min_fresh > 0
+
     def accepts(self, age: float, fresh_for: float) -> bool:
         """Tell whether an answer of this age, fresh for so long, will do."""
         is_young = self.max_age is None or age <= self.max_age

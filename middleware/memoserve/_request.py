@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from memoserve._asgi import Message, Receive, RequestBody, Scope, read_body
 from memoserve._cache_status import BypassReason
+from memoserve._directives import cache_control
 from memoserve._errors import UnkeyableBodyError
 from memoserve._events import KeyRefused, RequestRecord
 from memoserve._fields import RequestFields, host_of, vary_values
@@ -207,7 +208,7 @@ class Question:
 
     def _canonical_body(self) -> bytes | None:
         """Return the body's canonical form, None if its bytes must stand for it."""
-        if not self.fields.is_json or self.fields.is_encoded:
+        if not self.fields.is_json or self.fields.is_encoded or self._is_to_be_left():
             return None
         try:
             canonical = canonical_json(self.body.content, self.coverage.edits)
@@ -218,6 +219,11 @@ class Question:
         if when is not None and not self._ask(lambda: when(self.parsed())):
             raise _Bypass("when")
         return canonical
+
+    def _is_to_be_left(self) -> bool:
+        """Tell whether the client asks that its query be keyed as it is (RFC 10008 §2.7)."""
+        is_heard = self.scope["method"] == "QUERY" or self._shared.options.client_control == "obey"
+        return is_heard and b"no-transform" in cache_control(self.fields.cache_control)
 
     def _key_parts(self) -> list[Any]:
         scope, rule = self.scope, self.coverage.rule

@@ -86,7 +86,7 @@ class Upstream:
             await self.call_alone()
             return None
         flight = self._shared.flights.get(self._flight_key())
-        if flight is not None and flight.is_joinable:
+        if flight is not None and self._may_join(flight):
             return await self._follow(flight, has_fallback=has_fallback)
         return await self._lead(attempt, has_fallback=has_fallback)
 
@@ -97,7 +97,7 @@ class Upstream:
             Whether there was one, so that it is to be found now.
         """
         flight = self._shared.flights.get(self._flight_key())
-        if flight is None or (flight.is_joinable and self._may_share()):
+        if flight is None or (self._may_join(flight) and self._may_share()):
             return False
         await flight.kept()
         return True
@@ -164,6 +164,11 @@ class Upstream:
             and (not extensions or _SHAREABLE_EXTENSIONS.issuperset(extensions))
             and not self._shared.is_alone(question.key.index)
         )
+
+    def _may_join(self, flight: Flight) -> bool:
+        """Tell whether a flight's answer will be complete and young enough for this request."""
+        is_awaited = flight.verdict is None
+        return flight.is_joinable and (is_awaited or not self._question.demands.is_choosy)
 
     def _flight_key(self) -> Hashable:
         key = self._question.key

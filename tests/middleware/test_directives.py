@@ -24,7 +24,9 @@ NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
         pytest.param(
             [b"private", b"max-age=5"], {b"private": None, b"max-age": b"5"}, id="several-lines"
         ),
-        pytest.param([b" a = 1 ,, ,b"], {b"a": b"1", b"b": None}, id="loose-spacing"),
+        pytest.param([b" a=1 ,, ,b"], {b"a": b"1", b"b": None}, id="loose-spacing"),
+        pytest.param([b"a =1"], {b"a": b" 1"}, id="space-before-the-sign"),
+        pytest.param([b"a= 1"], {b"a": b" 1"}, id="space-behind-the-sign"),
         pytest.param([b'max-age="5"'], {b"max-age": b"5"}, id="quoted"),
         pytest.param([b'a="x, no-store, \\" y", b'], {b"a": b'x, no-store, " y', b"b": None},
                      id="comma-in-quotes"),
