@@ -105,9 +105,7 @@ class Exchange:
         shared, record = self._shared, self._record
         question = Question(shared, self._coverage, self._scope, record, fields)
         self._question = question
-        self._reply = Reply(
-            self._scope, fields, self._send, record, is_explained=shared.options.cache_status
-        )
+        self._reply = Reply(self._scope, fields, self._send, record, shared.options)
         self._stale: Entry | None = None  # A stored answer that is not fresh.
         self._fallback: Entry | None = None  # The same, if it is better than a failure.
         self._vary_steps = 0

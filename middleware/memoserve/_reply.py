@@ -21,6 +21,7 @@ from memoserve._events import RequestRecord
 from memoserve._fields import RequestFields
 from memoserve._flight import Flight
 from memoserve._policy import replayable
+from memoserve._shared import Options
 
 __all__ = ["Reply", "serve"]
 
@@ -67,10 +68,13 @@ class Reply:
         fields: What its header says.
         send: The client's.
         record: What is known of the request.
-        is_explained: Whether answers carry `Cache-Status` and `Age`.
+        options: Of the cache.
     """
 
-    __slots__ = ("_app_status", "_fields", "_is_explained", "_record", "_scope", "_send", "forward")
+    __slots__ = (
+        "_app_status", "_clock", "_fields", "_is_explained", "_record", "_scope", "_send",
+        "forward",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -78,14 +82,14 @@ class Reply:
         fields: RequestFields,
         send: Send,
         record: RequestRecord,
-        *,
-        is_explained: bool,
+        options: Options,
     ) -> None:
         self._scope = scope
         self._fields = fields
         self._send = send
         self._record = record
-        self._is_explained = is_explained
+        self._is_explained = options.cache_status
+        self._clock = options.clock
         self.forward: Forward = "miss"  # Why the app is asked, if it is.
         self._app_status = 0  # What the app said where a stored answer is sent for it.
 
@@ -123,7 +127,7 @@ class Reply:
         """Answer a client's own condition, which was not put to the app that has confirmed ours."""
         if self._app_status != 304 or not self._fields.is_conditional:
             return start
-        now = time.time()
+        now = self._clock()
         answer = Answer(start["status"], start["headers"], (), now)
         conditions = conditions_of(self._scope["headers"])
         unchanged = selected(answer, conditions, self._scope["method"], now)

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from memoserve import CacheMiddleware, Rule
 from memoserve._asgi import Header, Receive, Scope, Send
-from tests.asgi import Call, begin
+from tests.asgi import Call, ask, begin
 from tests.middleware.origin import Gate, Origin, cached, control, scope_of
 
 
@@ -108,3 +109,26 @@ async def test_a_group_is_outdated_together() -> None:
 
     assert (await cache.get(path="/a")).content == b"4"
     assert (await cache.get(path="/b")).content == b"2"
+
+
+async def test_a_change_outdates_what_a_cache_holds_that_was_closed() -> None:
+    """It opens its store again, as for any other request."""
+    cache = CacheMiddleware(
+        Origin([control(b"max-age=5")]), rules=[Rule("/doc", methods={"GET"}, ttl=None)]
+    )
+    await cache.aclose()
+
+    change = await ask(cache, method="PUT", path="/doc")
+
+    assert change.status == 200
+
+
+async def test_a_client_that_names_no_host_is_served() -> None:
+    """HTTP/1.0 has no such field."""
+    cache = cached(Origin([control(b"max-age=5")]))
+    calls = [Call(scope_of(), (b"",)) for _ in range(2)]
+    for call in calls:
+        call.scope["headers"] = [(b"x-a", b"1")]
+        await call.run(cache.app)
+
+    assert calls[1].cache_status == "memoserve; hit; ttl=5"

@@ -1,10 +1,14 @@
 """Stored answers are validated, and clients that have them are told so (RFC 9111 §4.3)."""
 
+import asyncio
+
 import pytest
 
-from memoserve._asgi import Receive, Scope, Send
+from memoserve import CacheMiddleware, Rule
+from memoserve._asgi import Message, Receive, Scope, Send
 from tests.asgi import Call, begin, settle
 from tests.middleware.origin import ETAG, Gate, Origin, cached, control, scope_of
+from tests.middleware.transparency import RemoteStore
 
 
 async def test_a_stale_answer_that_still_holds_is_sent_and_fresh_again() -> None:
@@ -132,16 +136,71 @@ async def test_a_client_that_has_the_answer_gets_a_304() -> None:
     assert call.header(b"age") == b"0"
 
 
-async def test_a_client_whose_answer_is_validated_gets_a_304_too() -> None:
+@pytest.mark.parametrize(("tag", "status", "body"), [(b'"1"', 304, b""), (b'"other"', 200, b"1")])
+async def test_a_client_whose_answer_is_validated_has_its_own_condition(
+    tag: bytes, status: int, body: bytes
+) -> None:
+    """The app was asked by our tag; the client's is answered here."""
     origin = Origin([control(b"max-age=5"), ETAG], update=[control(b"max-age=5")])
     cache = cached(origin)
     await cache.get()
     cache.clock.now += 6
 
-    calls = [await cache.get((b"if-none-match", tag)) for tag in (b'"1"', b'"other"')]
+    call = await cache.get((b"if-none-match", tag))
 
-    assert [(call.status, call.content) for call in calls] == [(304, b""), (200, b"1")]
-    assert calls[0].cache_status == "memoserve; fwd=stale; fwd-status=304"
+    assert (call.status, call.content) == (status, body)
+    assert call.cache_status == "memoserve; fwd=stale; fwd-status=304"
+    assert origin.asked(b"if-none-match") == [None, b'"1"']
+
+
+async def test_a_304_in_several_messages_is_one() -> None:
+    """An empty piece may come before the last one."""
+
+    class InPieces(Origin):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            async def send_in_pieces(message: Message) -> None:
+                if message["type"] == "http.response.body":
+                    await send({"type": "http.response.body", "body": b"", "more_body": True})
+                await send(message)
+
+            await super().__call__(scope, receive, send_in_pieces)
+
+    cache = cached(InPieces([control(b"max-age=5"), ETAG]))
+    await cache.get()
+    cache.clock.now += 6
+
+    assert (await cache.get()).content == b"1"
+
+
+async def test_a_range_waits_for_the_whole_answer_to_be_stored() -> None:
+    """Its client has had all of it, and the store has not yet (bug 30)."""
+
+    class Slow(RemoteStore):
+        gate = asyncio.Event()
+
+        async def set(self, key: str, value: bytes, ttl: float, /) -> None:
+            await self.gate.wait()
+            await super().set(key, value, ttl)
+
+    store = Slow()
+    origin = Origin([control(b"max-age=5")])
+    rule = Rule("/{rest:path}", methods={"GET"}, ttl=None)
+    app = CacheMiddleware(origin, rules=[rule], store=store, store_deadline=10)
+    whole = Call(scope_of(), (b"",))
+    filling = begin(app, whole)
+    await settle()
+    store.gate.set()
+    await whole.until(2)
+    store.gate.clear()
+    part = Call(scope_of(), (b"",))
+    part.scope["headers"].append((b"range", b"bytes=0-0"))
+    asking = begin(app, part)
+    await settle()
+    store.gate.set()
+    await filling
+    await asking
+
+    assert (part.status, len(origin.seen)) == (206, 1)
 
 
 async def test_a_condition_that_the_client_set_goes_to_the_app_where_nothing_is_stored() -> None:
