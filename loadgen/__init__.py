@@ -12,10 +12,28 @@ thresholds. The command line is ``python -m loadgen``; from Python, `drive` take
     assert run.explain(ttl=300).efficiency > 0.98
 """
 
-from loadgen.arrivals import Constant, Poisson
+from loadgen.arrivals import Closed, Constant, Gamma, Poisson, Stages
+from loadgen.catalogue import Templates
+from loadgen.churn import Churn
 from loadgen.explain import Explanation
 from loadgen.plan import Plan
-from loadgen.popularity import Uniform, Zipf
+from loadgen.popularity import HotSet, Uniform, Weights, Zipf
 from loadgen.runner import Run, drive
 
-__all__ = ["Constant", "Explanation", "Plan", "Poisson", "Run", "Uniform", "Zipf", "drive"]
+__all__ = [
+    "Churn",
+    "Closed",
+    "Constant",
+    "Explanation",
+    "Gamma",
+    "HotSet",
+    "Plan",
+    "Poisson",
+    "Run",
+    "Stages",
+    "Templates",
+    "Uniform",
+    "Weights",
+    "Zipf",
+    "drive",
+]

@@ -1,22 +1,24 @@
 """Why each request was a hit or a miss, and what the best possible cache would have done.
 
 Rule: nothing is assumed about the traffic. The sequence that was really sent, at the times and with
-the durations that were really measured, is replayed through a model cache: unbounded, its entries
-fresh for `ttl` seconds from the end of their inference, concurrent duplicates coalesced. The share
-it reuses is *achievable*; observed reuse by achievable reuse is the *efficiency* of the cache under
-test. A miss that the model cannot explain is listed by name: it points at a key that tells apart
-what is equal, an eviction, or a store that failed.
+the durations that were really measured, is replayed through a model cache: of `capacity` entries,
+the least recently used goes first, each fresh for `ttl` seconds from the end of its inference,
+concurrent duplicates coalesced. The share it reuses is *achievable*; observed reuse by achievable
+reuse is the *efficiency* of the cache under test. A miss that the model cannot explain is listed by
+name: it points at a key that tells apart what is equal, an eviction, or a store that failed.
 
 The client sees when a request left and came back, not when the server took it up. Where requests
-for one item overlap, or a lifetime ends in between, the order is therefore taken in the server's
-favour.
+for one item overlap, a lifetime ends in between, or an entry is about to be evicted, the order is
+therefore taken in the server's favour.
 """
 
 import math
-from collections import Counter, defaultdict
+from array import array
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum, StrEnum, auto
+from enum import Enum, IntEnum, auto
+from functools import cached_property
 
 from loadgen.outcome import REUSE, Outcome
 from loadgen.plan import Key, Plan
@@ -25,19 +27,23 @@ from loadgen.records import Records
 __all__ = ["Cause", "Explanation", "Fill", "Fills", "explain"]
 
 
-class Cause(StrEnum):
+class Cause(IntEnum):
     """Why a request ended as it did."""
 
-    HIT = "hit"
-    STALE = "stale"
-    COALESCED = "coalesced"
-    COMPULSORY = "compulsory"  # A miss: nobody had asked before.
-    EXPIRED = "expired"  # A miss: the answer had outlived its freshness lifetime.
-    IN_FLIGHT = "in-flight"  # A miss while the same inference was running: not coalesced.
-    BYPASS = "bypass"
-    ERROR = "error"
-    UNKNOWN = "unknown"  # The answer does not say.
-    UNEXPLAINED = "unexplained"  # A miss of what must have been in the cache.
+    HIT = 0
+    STALE = 1
+    COALESCED = 2
+    COMPULSORY = 3  # A miss: nobody had asked before.
+    EXPIRED = 4  # A miss: the answer had outlived its freshness lifetime.
+    CAPACITY = 5  # A miss: too much else had been asked since.
+    IN_FLIGHT = 6  # A miss while the same inference was running: not coalesced.
+    BYPASS = 7
+    ERROR = 8
+    UNKNOWN = 9  # The answer does not say.
+    UNEXPLAINED = 10  # A miss of what must have been in the cache.
+
+    def __str__(self) -> str:
+        return self.name.lower().replace("_", "-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +57,15 @@ class Fill:
 Fills = Mapping[Key, Fill]  # What a cache holds.
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Explanation:
     """The replay of one run."""
 
-    rows: tuple[int, ...]  # The finished requests, in the order of sending.
-    causes: Mapping[int, Cause]
-    achievable_reuse: int
+    rows: Sequence[int]  # The finished requests, in the order of sending.
+    causes: "array[int]"  # By row; -1 where a request has not ended.
+    achieved: "array[int]"  # By row: 1 where the model cache would have answered.
     ttl: float  # Seconds, as given or as learnt from the answers.
+    capacity: int | None  # Entries; None: no limit.
     unexplained: list[int]  # Rows; empty is what one wants to see.
     unexpected: list[int]  # Rows: reuse of what nobody had asked before. A warm cache, or worse.
     fills: Fills  # What the cache holds now: the start of a replay of what comes next.
@@ -66,8 +73,17 @@ class Explanation:
     @property
     def observed(self) -> float:
         """Share of the requests that the cache answered; NaN without requests."""
-        reused = sum(1 for cause in self.causes.values() if cause in _REUSED)
-        return reused / len(self.rows) if self.rows else math.nan
+        return self.reused / len(self.rows) if self.rows else math.nan
+
+    @property
+    def reused(self) -> int:
+        """How many requests the cache answered."""
+        return sum(self.counts[cause] for cause in _REUSED)
+
+    @property
+    def achievable_reuse(self) -> int:
+        """How many requests the model cache would have answered."""
+        return sum(self.achieved)
 
     @property
     def achievable(self) -> float:
@@ -77,12 +93,13 @@ class Explanation:
     @property
     def efficiency(self) -> float:
         """Observed by achievable; 1 where there was nothing to reuse."""
-        return self.observed / self.achievable if self.achievable_reuse else 1.0
+        return self.reused / self.achievable_reuse if self.achievable_reuse else 1.0
 
-    @property
+    @cached_property
     def counts(self) -> Counter[Cause]:
         """How many requests each cause explains."""
-        return Counter(self.causes.values())
+        counts = Counter(self.causes)
+        return Counter({cause: counts[cause] for cause in Cause if counts[cause]})
 
 
 _REUSED = frozenset({Cause.HIT, Cause.STALE, Cause.COALESCED})
@@ -94,6 +111,7 @@ def explain(
     records: Records,
     *,
     ttl: float | None = None,
+    capacity: int | None = None,
     coalesce: bool = True,
     warm: Fills | None = None,
 ) -> Explanation:
@@ -103,26 +121,54 @@ def explain(
         plan: what was sent.
         records: what was measured.
         ttl: freshness lifetime in seconds; None: the longest that a hit has told, else endless.
+        capacity: entries that the model cache holds, all models together; None: no limit.
         coalesce: whether the model cache lets concurrent duplicates share one inference.
         warm: what the cache held before, as `Explanation.fills` of the run before (same salt).
     """
     ttl = _learnt_ttl(records) if ttl is None else ttl
-    replay = _Replay(ttl=ttl, coalesce=coalesce, warm=warm or {})
-    rows = sorted(records.rows(), key=lambda row: records.sent[row])
-    by_key: defaultdict[Key, list[_Request]] = defaultdict(list)
+    rows = array("q", sorted(records.rows(), key=records.sent.__getitem__))
+    evicted = {} if capacity is None else _evictions(plan, rows, capacity, warm or {})
+    replay = _Replay(
+        ttl=ttl, coalesce=coalesce, warm=warm or {}, evicted=evicted, rows=len(records)
+    )
+    by_key: defaultdict[Key, array[int]] = defaultdict(lambda: array("q"))
     for row in rows:
-        by_key[plan.key(row)].append(_request(records, row))
-    for key, requests in by_key.items():
-        replay.key(key, _in_order_of_service(requests))
+        by_key[plan.key(row)].append(row)
+    for key, asked in by_key.items():
+        replay.key(key, _in_order_of_service([_request(records, row) for row in asked]))
+    causes = replay.causes
     return Explanation(
-        rows=tuple(rows),
-        causes=replay.causes,
-        achievable_reuse=0 if plan.bypass else replay.achievable,
+        rows=rows,
+        causes=causes,
+        achieved=array("b", [0]) * len(causes) if plan.bypass else replay.achieved,
         ttl=ttl,
-        unexplained=sorted(row for row, c in replay.causes.items() if c is Cause.UNEXPLAINED),
+        capacity=capacity,
+        unexplained=[row for row, cause in enumerate(causes) if cause == Cause.UNEXPLAINED],
         unexpected=sorted(replay.unexpected),
         fills=replay.fills,
     )
+
+
+_EDGE = 0.9  # Of the capacity: what lies so deep may be evicted in another order of arrival.
+
+
+def _evictions(plan: Plan, rows: Iterable[int], capacity: int, warm: Fills) -> "dict[int, _State]":
+    """Return the requests whose answer least-recently-used eviction has thrown out, or may have."""
+    ordered = sorted(warm, key=lambda key: warm[key].end)
+    sizes = (max(1, int(_EDGE * capacity)), capacity)
+    inner, outer = (OrderedDict.fromkeys(ordered[-size:]) for size in sizes)
+    seen, evicted = set(warm), dict[int, _State]()
+    for row in rows:
+        key = plan.key(row)
+        if key in seen and key not in inner:
+            evicted[row] = _State.AT_THE_EDGE if key in outer else _State.EVICTED
+        seen.add(key)
+        for cache, size in zip((inner, outer), sizes, strict=True):
+            cache[key] = None
+            cache.move_to_end(key)
+            if len(cache) > size:
+                cache.popitem(last=False)
+    return evicted
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,25 +215,36 @@ class _State(Enum):
     FRESH = auto()
     PERHAPS = auto()  # The lifetime ended while the request was under way.
     EXPIRED = auto()
+    AT_THE_EDGE = auto()  # Next to be evicted.
+    EVICTED = auto()
 
 
 class _Replay:
     """Two caches side by side: what the one under test must hold, and the best possible one."""
 
-    def __init__(self, *, ttl: float, coalesce: bool, warm: Fills) -> None:
+    def __init__(
+        self,
+        *,
+        ttl: float,
+        coalesce: bool,
+        warm: Fills,
+        evicted: Mapping[int, _State],
+        rows: int,
+    ) -> None:
         self._ttl = ttl
         self._coalesce = coalesce
+        self._evicted = evicted
         self.fills: dict[Key, Fill] = dict(warm)
         self._ideal: dict[Key, Fill] = dict(warm)
-        self.causes: dict[int, Cause] = {}
-        self.achievable = 0
+        self.causes = array("b", [-1]) * rows
+        self.achieved = array("b", [0]) * rows
         self.unexpected: list[int] = []
 
     def key(self, key: Key, requests: Iterable[_Request]) -> None:
         """Replay everything that asked for one item."""
         for request in requests:
             self.causes[request.row] = self._cause(key, request)
-            self.achievable += self._is_achievable(key, request)
+            self.achieved[request.row] = self._is_achievable(key, request)
 
     def _cause(self, key: Key, request: _Request) -> Cause:
         state = self._state(self.fills.get(key), request)
@@ -208,7 +265,7 @@ class _Replay:
                 return True
             case _State.PERHAPS | _State.EXPIRED if request.outcome is Outcome.STALE:
                 reused = True
-            case _State.PERHAPS:
+            case _State.PERHAPS | _State.AT_THE_EDGE | _State.EVICTED:
                 reused = request.outcome in REUSE
             case _:
                 reused = False
@@ -222,7 +279,7 @@ class _Replay:
         if request.sent < fill.end:
             return _State.IN_FLIGHT
         if request.done < fill.start + self._ttl - _SLACK:
-            return _State.FRESH
+            return self._evicted.get(request.row, _State.FRESH)
         return _State.PERHAPS if request.sent <= fill.end + self._ttl else _State.EXPIRED
 
 
@@ -240,4 +297,6 @@ _WHY_MISSED = {
     _State.FRESH: Cause.UNEXPLAINED,
     _State.PERHAPS: Cause.EXPIRED,
     _State.EXPIRED: Cause.EXPIRED,
+    _State.AT_THE_EDGE: Cause.CAPACITY,
+    _State.EVICTED: Cause.CAPACITY,
 }

@@ -1,14 +1,15 @@
-"""What the cache says it did with a request: the Cache-Status field (RFC 9211).
+"""What the cache says it did with a request: Cache-Status (RFC 9211), or X-Cache of older ones.
 
 Rule: the server's own word is read, nothing is guessed. The field is a list of caches, the one
-nearest to the client last; the last member of the cache under test counts. No such member: unknown.
+nearest to the client last; memoserve's last member counts, or the last one where memoserve is not
+among them. No word that is understood: unknown.
 """
 
 import re
 from dataclasses import dataclass
 from enum import IntEnum
 
-__all__ = ["REUSE", "CacheStatus", "Outcome", "parse_cache_status"]
+__all__ = ["REUSE", "CacheStatus", "Outcome", "parse_cache_status", "parse_x_cache"]
 
 
 class Outcome(IntEnum):
@@ -48,11 +49,31 @@ _MEMBER = re.compile(rf"\s*({_STRING}|{_NAME})((?:{_PARAMETER.pattern})*)\s*(?:,
 
 def parse_cache_status(field: str, cache: str = "memoserve") -> CacheStatus:
     """Read what `cache` says in a Cache-Status field, several lines joined with commas."""
-    status = _UNKNOWN
-    for name, parameters in _members(field):
-        if name == cache:
-            status = _status(parameters)
-    return status
+    members = _members(field)
+    ours = [parameters for name, parameters in members if name == cache]
+    others = [parameters for _, parameters in members]
+    said = ours or others
+    return _status(said[-1]) if said else _UNKNOWN
+
+
+def parse_x_cache(field: str) -> CacheStatus:
+    """Read ``HIT``, ``Miss from cloudfront``, ``TCP_HIT``, ``MISS, HIT`` or nginx's words."""
+    words = _WORD.findall(field.lower())
+    return CacheStatus(_X_CACHE[words[-1]]) if words else _UNKNOWN
+
+
+_X_CACHE = {
+    "hit": Outcome.HIT,
+    "revalidated": Outcome.HIT,
+    "stale": Outcome.STALE,
+    "updating": Outcome.STALE,
+    "miss": Outcome.MISS,
+    "expired": Outcome.MISS,
+    "bypass": Outcome.BYPASS,
+    "pass": Outcome.BYPASS,
+    "error": Outcome.ERROR,
+}
+_WORD = re.compile(rf"(?:\b|_)({'|'.join(_X_CACHE)})(?:\b|_)")
 
 
 def _members(field: str) -> list[tuple[str, dict[str, str]]]:

@@ -11,11 +11,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from loadgen.catalogue import MODELS
+from loadgen.document import cache_model, run_document
 from loadgen.outcome import Outcome
 from loadgen.prove import Arm, Proof
 from loadgen.records import percentile, summarize
-from loadgen.report import VOID, milliseconds, ratio, run_document
+from loadgen.report import VOID, milliseconds, ratio
+from loadgen.theory import forecast
 from loadgen.verdict import Exit, Finding, Thresholds, judge_cache, judge_delivery
 
 __all__ = ["judge_proof", "print_proof", "proof_document", "raw_hit_ratio", "speed_up"]
@@ -26,7 +27,7 @@ def judge_proof(proof: Proof, thresholds: Thresholds) -> list[Finding]:
     if proof.interrupted:
         return [Finding(Exit.INTERRUPTED, "the figures cover what was sent")]
     return [
-        Finding(finding.exit, f"{arm.name}: {finding.text}")
+        Finding(finding.exit, f"{arm.name}: {finding.text}", f"{arm.name}: {finding.check}")
         for arm in proof.arms.values()
         for finding in _arm_findings(arm, thresholds)
     ]
@@ -40,7 +41,8 @@ def _arm_findings(arm: Arm, thresholds: Thresholds) -> Iterator[Finding]:
     records = arm.run.records
     served = records.finished - records.counts[Outcome.BYPASS] - records.counts[Outcome.ERROR]
     if served:
-        yield Finding(Exit.FAILED, f"the cache took part in {served} requests, unasked")
+        text = f"the cache took part in {served} requests, unasked"
+        yield Finding(Exit.FAILED, text, "bypass")
 
 
 def print_proof(console: Console, proof: Proof) -> None:
@@ -111,7 +113,9 @@ def _speed_up_sentence(cold: Arm, warm: Arm) -> str:
     if cold.void or warm.void:
         return "How much faster a hit is than inference is void: the generator lagged."
     miss, hit = _median_service(cold, Outcome.MISS), _median_service(warm, Outcome.HIT)
-    models = ", ".join(f"{model} {speed_up(cold, warm, model):.1f}" for model in MODELS)
+    models = ", ".join(
+        f"{model} {speed_up(cold, warm, model):.1f}" for model in cold.run.plan.models
+    )
     return (
         f"A hit took {milliseconds(hit)} ms where a miss took {milliseconds(miss)} ms (medians): "
         f"{speed_up(cold, warm):.1f} times faster ({models})."
@@ -137,8 +141,8 @@ def _response_p99(arm: Arm) -> float:
 
 
 def _median_service(arm: Arm, outcome: Outcome, model: str | None = None) -> float:
-    records, models = arm.run.records, arm.run.plan.rows.models
-    rows = [row for row in records.rows(outcome) if model is None or models[row] == model]
+    records, plan = arm.run.records, arm.run.plan
+    rows = [row for row in records.rows(outcome) if model is None or plan.model(row) == model]
     return percentile(sorted(records.services(rows)), 0.5)
 
 
@@ -149,14 +153,21 @@ def proof_document(proof: Proof) -> dict[str, Any]:
         "rate": proof.rate,
         "interrupted": proof.interrupted,
         "arms": {
-            arm.name: run_document(arm.run, arm.explanation, arm.predicted)
+            arm.name: run_document(
+                arm.run,
+                arm.explanation,
+                arm.predicted,
+                # Of a warm cache or one that stays out, no curve from empty is expected.
+                forecast(arm.run.plan, cache_model(arm.explanation)) if arm.is_cold else (),
+            )
             | {"void": list(arm.void)}
             for arm in proof.arms.values()
         },
+        "sentences": list(_sentences(proof)),
     }
     cold, warm = proof.arms.get("cold Zipf"), proof.arms.get("warm Zipf")
     if cold and warm and not (cold.void or warm.void):
-        ratios = {model: speed_up(cold, warm, model) for model in MODELS}
+        ratios = {model: speed_up(cold, warm, model) for model in cold.run.plan.models}
         known = {model: value for model, value in ratios.items() if math.isfinite(value)}
         document["speed_up"] = known | {"all": speed_up(cold, warm)}
     return document

@@ -10,23 +10,44 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
 
 from loadgen.arrivals import Poisson
-from loadgen.catalogue import Model, item
+from loadgen.catalogue import BUNDLED, Catalogue
 from loadgen.explain import Explanation
 from loadgen.outcome import Outcome
 from loadgen.plan import Plan
 from loadgen.popularity import Law, Uniform, Zipf
 from loadgen.records import Records
 from loadgen.runner import Probe, Run, drive, probe
-from loadgen.spelling import spelled
 from loadgen.theory import predict
 from loadgen.transport import Client, build_request, exchange
 from loadgen.verdict import Exit, lag_findings
 
-__all__ = ["FULL", "SHORT", "Arm", "Profile", "Proof", "TargetError", "check_target", "prove"]
+__all__ = [
+    "FULL",
+    "SHORT",
+    "Arm",
+    "Driver",
+    "Profile",
+    "Proof",
+    "TargetError",
+    "check_target",
+    "prove",
+]
 
 Watching = Callable[[str], AbstractAsyncContextManager[Callable[[Records], None]]]
+
+
+class Driver(Protocol):
+    """Sends a plan: `loadgen.drive` with a client, or the worker processes."""
+
+    async def __call__(
+        self, plan: Plan, *, stop: asyncio.Event, watch: Callable[[Records], None]
+    ) -> Run:
+        """Send it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +85,7 @@ class Arm:
     explanation: Explanation
     predicted: float
     void: tuple[str, ...]  # Why its latencies cannot be trusted; empty: they can.
+    is_cold: bool = True  # The cache was asked, and held nothing before.
 
 
 @dataclass(slots=True)
@@ -76,15 +98,18 @@ class Proof:
     interrupted: bool = False
 
 
-async def check_target(client: Client, models: Collection[Model]) -> None:
+async def check_target(
+    client: Client, models: Collection[str], catalogue: Catalogue = BUNDLED
+) -> None:
     """Ask each of some models once, past the cache, for what no plan asks.
 
     Raises:
         TargetError: There is no usable answer.
     """
     for model in models:
-        body = spelled(item(model, 0, seed=0, salt="check"))
-        reply = await exchange(client, build_request(client, model, body, bypass=True))
+        question = catalogue.question(model, 0, seed=0, salt="check")
+        request = build_request(client, question, accept=catalogue.accept, bypass=True)
+        reply = await exchange(client, request)
         if not reply.is_usable:
             why = reply.failure or f"status {reply.status}"
             raise TargetError(Exit.UNREACHABLE, f"{client.base_url} cannot be used: {model}: {why}")
@@ -99,13 +124,28 @@ async def prove(
     salt: str,
     stop: asyncio.Event,
     watching: Watching,
+    catalogue: Catalogue = BUNDLED,
+    driver: Driver | None = None,
 ) -> Proof:
     """Run all arms against a target that `check_target` has accepted.
+
+    Args:
+        client: for measuring what the app can do, and for sending where there is no `driver`.
+        profile: how long the parts last.
+        zipf: the law of the traffic with favourites.
+        seed: of every draw.
+        salt: what makes the items of this proof its own.
+        stop: set it to end early.
+        watching: shows an arm while it lasts.
+        catalogue: what the models can be asked.
+        driver: sends the arms.
 
     Raises:
         TargetError: The cache cannot be told to stay out of the way.
     """
-    bench = _Bench(client, seed, salt, stop, watching)
+    bench = _Bench(
+        client, driver or partial(drive, client=client), catalogue, seed, salt, stop, watching
+    )
     await bench.measure_capacity(zipf, profile.probe)
     await bench.arm("no cache", zipf, profile.baseline, bypass=True)
     cold = await bench.arm("cold Zipf", zipf, profile.arm)
@@ -120,10 +160,19 @@ class _Bench:
     """The state of one proof."""
 
     def __init__(
-        self, client: Client, seed: int, salt: str, stop: asyncio.Event, watching: Watching
+        self,
+        client: Client,
+        driver: Driver,
+        catalogue: Catalogue,
+        seed: int,
+        salt: str,
+        stop: asyncio.Event,
+        watching: Watching,
     ) -> None:
         self.proof = Proof()
         self._client = client
+        self._drive = driver
+        self._catalogue = catalogue
         self._seed = seed
         self._salt = salt
         self._stop = stop
@@ -171,7 +220,7 @@ class _Bench:
                 bypass=bypass,
             )
             async with self._watching(title) as watch:
-                run = await drive(plan, self._client, stop=self._stop, watch=watch)
+                run = await self._drive(plan, stop=self._stop, watch=watch)
             arm = _arm(name, run, after)
             if arm.void and not self._retried and not run.interrupted:
                 self._retried, title = True, f"{name}, again"
@@ -199,6 +248,7 @@ class _Bench:
             seed=self._seed,
             salt=salt,
             bypass=bypass,
+            catalogue=self._catalogue,
         )
 
     def _fresh_salt(self) -> str:
@@ -213,7 +263,8 @@ def _arm(name: str, run: Run, after: Arm | None) -> Arm:
         before = after.explanation  # It saw entries when they were new: it knows the lifetime best.
         explanation = run.explain(ttl=before.ttl, warm=before.fills)
         predicted = predict(run.plan, before.fills.keys())
-    return Arm(name, run, explanation, predicted, tuple(lag_findings(run)))
+    is_cold = after is None and not run.plan.bypass
+    return Arm(name, run, explanation, predicted, tuple(lag_findings(run)), is_cold)
 
 
 def _check_bypass(found: Probe) -> None:
@@ -227,7 +278,7 @@ def _check_bypass(found: Probe) -> None:
     if outcomes.total() == outcomes[Outcome.BYPASS]:
         return
     if outcomes.total() == outcomes[Outcome.UNKNOWN]:
-        message = "the server sends no Cache-Status of memoserve: there is nothing to prove"
+        message = "the server sends no Cache-Status or X-Cache: there is nothing to prove"
     else:
         said = ", ".join(f"{outcome} ({count})" for outcome, count in outcomes.most_common())
         message = (

@@ -1,38 +1,22 @@
-"""What a run leaves behind: tables for people, a document for programs.
+"""What a run shows people: tables and sentences on a terminal.
 
 Rule: a number stands beside the one that it must be compared with, and one that cannot be trusted
 is not shown at all.
 """
 
 import math
-import os
-import platform
-import sys
 from collections.abc import Sequence
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from loadgen.catalogue import MODELS
 from loadgen.explain import Cause, Explanation
 from loadgen.outcome import Outcome
-from loadgen.plan import Plan
-from loadgen.records import Records, Summary, summarize
+from loadgen.records import summarize
 from loadgen.runner import Run
 from loadgen.verdict import Exit, Finding
 
-__all__ = [
-    "VOID",
-    "environment",
-    "milliseconds",
-    "plan_document",
-    "print_findings",
-    "print_run",
-    "ratio",
-    "run_document",
-    "summary_document",
-]
+__all__ = ["VOID", "milliseconds", "print_findings", "print_run", "ratio"]
 
 VOID = "void"
 _LISTED = 5  # Unexplained misses that are printed; the document has all.
@@ -43,13 +27,20 @@ def print_run(console: Console, run: Run, explanation: Explanation, predicted: f
     records = run.records
     console.print(_latency_table(run))
     lag = summarize(records.lags())
+    paced = (
+        "a closed loop: who would have come while others waited is missing from these times; "
+        if run.plan.is_closed
+        else f"lag p50 {milliseconds(lag.p50)}, p99 {milliseconds(lag.p99)} ms; "
+    )
     console.print(
-        f"sent {records.started:,} of {len(run.plan.rows):,} planned in {run.elapsed:.1f} s; "
-        f"lag p50 {milliseconds(lag.p50)}, p99 {milliseconds(lag.p99)} ms; "
+        f"sent {records.started:,} of {len(run.plan.rows):,} planned in {run.elapsed:.1f} s, "
+        f"{records.finished / run.elapsed:,.0f} answers a second; {paced}"
         f"generator {run.cpu:.0%} of a core; plan {run.plan.sha256[:12]}, salt "
         f"{run.plan.salt or 'none'}",
         soft_wrap=True,
     )
+    if not run.plan.is_closed:
+        console.print(_WORDS, style="dim", soft_wrap=True)
     expiry = " (without expiry)" if explanation.counts[Cause.EXPIRED] else ""
     console.print(
         f"hit ratio {ratio(explanation.observed)}: {ratio(explanation.achievable)} was achievable, "
@@ -88,112 +79,36 @@ def ratio(share: float) -> str:
 
 def _latency_table(run: Run) -> Table:
     records = run.records
-    table = Table("requests", "count", "p50", "p95", "p99", "max", "service p50", title=_TITLE)
+    names = ["count", "p50", "p95", "p99", "max", "service p50"]
+    if records.streamed:
+        names.append("first byte p50")
+    table = Table("requests", *names, title=_TITLE)
     for column in table.columns[1:]:
         column.justify = "right"
-    table.add_row("all", *_cells(records, records.rows()), end_section=True)
+    table.add_row("all", *_cells(run, records.rows()), end_section=True)
     for outcome in Outcome:
         if records.counts[outcome]:
-            table.add_row(str(outcome), *_cells(records, records.rows(outcome)))
+            table.add_row(str(outcome), *_cells(run, records.rows(outcome)))
     table.add_section()
-    for model in MODELS:
-        rows = [row for row in records.rows() if run.plan.rows.models[row] == model]
+    for model in run.plan.models:
+        rows = [row for row in records.rows() if run.plan.model(row) == model]
         if rows:
-            table.add_row(model, *_cells(records, rows))
+            table.add_row(model, *_cells(run, rows))
     return table
 
 
 _TITLE = "response (done − due) and service (done − sent), ms"
+_WORDS = (
+    "Response is what a user felt who came when the plan says, waiting for the generator included; "
+    "service is the server's part, lag the generator's."
+)
 
 
-def _cells(records: Records, rows: Sequence[int]) -> list[str]:
+def _cells(run: Run, rows: Sequence[int]) -> list[str]:
+    records = run.records
     response = summarize(records.responses(rows))
     service = summarize(records.services(rows))
-    times = (response.p50, response.p95, response.p99, response.max, service.p50)
+    times = [response.p50, response.p95, response.p99, response.max, service.p50]
+    if records.streamed:
+        times.append(summarize(records.first_bytes(rows)).p50)
     return [f"{response.count:,}", *map(milliseconds, times)]
-
-
-def run_document(run: Run, explanation: Explanation, predicted: float) -> dict[str, Any]:
-    """Return everything about a run as JSON values; seconds and shares, null for what is not."""
-    records = run.records
-    return {
-        "plan": plan_document(run.plan),
-        "sent": records.started,
-        "finished": records.finished,
-        "dropped": records.dropped,
-        "retried": records.retried,
-        "errors": records.errors,
-        "failures": dict(records.failures),
-        "elapsed": run.elapsed,
-        "cpu": run.cpu,
-        "interrupted": run.interrupted,
-        "response": summary_document(summarize(records.responses(records.rows()))),
-        "service": summary_document(summarize(records.services(records.rows()))),
-        "lag": summary_document(summarize(records.lags())),
-        "outcomes": {
-            str(outcome): {
-                "count": records.counts[outcome],
-                "service": summary_document(summarize(records.services(records.rows(outcome)))),
-            }
-            for outcome in Outcome
-            if records.counts[outcome]
-        },
-        "hit_ratio": {
-            "observed": _number(explanation.observed),
-            "achievable": _number(explanation.achievable),
-            "predicted": _number(predicted),
-            "efficiency": _number(explanation.efficiency),
-        },
-        "ttl": _number(explanation.ttl),
-        "causes": {str(cause): explanation.counts[cause] for cause in Cause},
-        "unexplained": [_request_document(run.plan, row) for row in explanation.unexplained],
-        "unexpected": [_request_document(run.plan, row) for row in explanation.unexpected],
-    }
-
-
-def plan_document(plan: Plan) -> dict[str, Any]:
-    """Return what was to be sent."""
-    return {
-        "law": str(plan.law),
-        "items": plan.law.items,
-        "arrivals": str(plan.arrivals),
-        "rate": plan.arrivals.rate,
-        "duration": plan.duration,
-        "mix": dict(plan.mix),
-        "spelling": plan.spelling,
-        "seed": plan.seed,
-        "salt": plan.salt,
-        "bypass": plan.bypass,
-        "requests": len(plan.rows),
-        "sha256": plan.sha256,
-    }
-
-
-def environment() -> dict[str, Any]:
-    """Return what the numbers depend on beside the plan."""
-    return {
-        "command": sys.argv,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-    }
-
-
-def summary_document(summary: Summary) -> dict[str, float | int | None]:
-    """Return percentiles in seconds."""
-    return {
-        "count": summary.count,
-        "p50": _number(summary.p50),
-        "p95": _number(summary.p95),
-        "p99": _number(summary.p99),
-        "max": _number(summary.max),
-    }
-
-
-def _request_document(plan: Plan, row: int) -> dict[str, Any]:
-    model, item = plan.key(row)
-    return {"request": row, "model": model, "item": item, "respelled": plan.rows.respelled[row]}
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None  # JSON knows no NaN.

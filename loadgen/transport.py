@@ -9,26 +9,36 @@ server.
 """
 
 import contextlib
-from dataclasses import dataclass
+import fnmatch
+import ssl
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Literal
 
 import httpcore
 import httpx
 
-from loadgen.catalogue import PATHS, Model
-from loadgen.outcome import CacheStatus, Outcome, parse_cache_status
-from loadgen.plan import Plan
+from loadgen.catalogue import Question
+from loadgen.outcome import CacheStatus, Outcome, parse_cache_status, parse_x_cache
+from loadgen.plan import Key, Plan
+from loadgen.spelling import spelled
 
 __all__ = [
     "Client",
+    "FetchError",
     "LifoTransport",
+    "Prepared",
     "Reply",
     "Request",
+    "Target",
     "build_request",
     "check_url",
     "exchange",
+    "fetch_text",
     "open_client",
-    "prepare",
+    "warm_up",
 ]
 
 Client = httpx.AsyncClient
@@ -37,11 +47,13 @@ Request = httpx.Request
 _KEEPALIVE = 4.0  # Seconds, under the 5 of uvicorn and Node, so that this side closes first.
 _NO_STORE = {"Cache-Control": "no-store"}
 _HEADERS = {
-    "Accept": "application/json",
     "Accept-Encoding": "identity",  # Inflating is no part of what is measured.
-    "Content-Type": "application/json",
     "User-Agent": "memoserve-loadgen",
 }
+_PAGE_TIMEOUT = 10.0
+_FIRST_BYTE = "first_byte"  # Extension of a response that was read whole.
+_PREPARED = 20_000  # Requests that are kept, of 3 kB each.
+_EVENT_STREAM = "text/event-stream"
 
 # What httpcore raises when the server closed a kept connection just as it was taken again.
 _CLOSED = (httpcore.ReadError, httpcore.WriteError, httpcore.RemoteProtocolError)
@@ -63,11 +75,12 @@ class LifoTransport(httpx.AsyncBaseTransport):
     twice does no harm, as with inference) and its response has the extension ``retried``.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, ssl_context: ssl.SSLContext | None = None) -> None:
         parsed = httpx.URL(url)
-        secure = parsed.scheme == "https"
         self._origin = _httpcore_url(parsed).origin
-        self._ssl_context = httpx.create_ssl_context(trust_env=False) if secure else None
+        if parsed.scheme == "https" and ssl_context is None:
+            ssl_context = httpx.create_ssl_context(trust_env=False)
+        self._ssl_context = ssl_context
         self._idle: list[httpcore.AsyncHTTPConnection] = []
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -80,23 +93,25 @@ class LifoTransport(httpx.AsyncBaseTransport):
             extensions=request.extensions,
         )
         try:
-            response, retried = await self._send(outgoing)
+            answer = await self._send(outgoing)
         except tuple(error for error, _ in _AS_HTTPX) as error:
             kind = next(ours for theirs, ours in _AS_HTTPX if isinstance(error, theirs))
             raise kind(str(error) or type(error).__name__, request=request) from error
         return httpx.Response(
-            response.status,
-            headers=response.headers,
-            content=response.content,
-            extensions={"retried": retried},
+            answer.status,
+            headers=answer.headers,
+            content=answer.body,
+            extensions={"retried": answer.retried, _FIRST_BYTE: answer.first_byte},
         )
 
-    async def _send(self, request: httpcore.Request) -> tuple[httpcore.Response, bool]:
+    async def _send(self, request: httpcore.Request) -> "_Answer":
         kept = await self._newest_idle()
         if kept is not None:
             with contextlib.suppress(*_CLOSED):
-                return await self._send_over(kept, request), False
-        return await self._send_over(self._connect(), request), kept is not None
+                return await self._send_over(kept, request)
+        answer = await self._send_over(self._connect(), request)
+        answer.retried = kept is not None
+        return answer
 
     async def _newest_idle(self) -> httpcore.AsyncHTTPConnection | None:
         while self._idle:
@@ -113,17 +128,21 @@ class LifoTransport(httpx.AsyncBaseTransport):
 
     async def _send_over(
         self, connection: httpcore.AsyncHTTPConnection, request: httpcore.Request
-    ) -> httpcore.Response:
+    ) -> "_Answer":
         try:
             response = await connection.handle_async_request(request)
-            await response.aread()
+            answer = _Answer(response.status, response.headers)
+            async for chunk in response.aiter_stream():
+                if answer.first_byte is None:
+                    answer.first_byte = time.monotonic()
+                answer.body += chunk
             await response.aclose()
         except BaseException:  # Cancelled, too: half an exchange makes a connection useless.
             await connection.aclose()
             raise
         if connection.is_idle():
             self._idle.append(connection)
-        return response
+        return answer
 
     async def aclose(self) -> None:
         """Close the idle connections; call it when nothing is in flight."""
@@ -140,6 +159,15 @@ class LifoTransport(httpx.AsyncBaseTransport):
         await self.aclose()
 
 
+@dataclass(slots=True)
+class _Answer:
+    status: int
+    headers: Sequence[tuple[bytes, bytes]]
+    body: bytes = b""
+    first_byte: float | None = None
+    retried: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """How an exchange ended: with a status, or without a usable answer (`failure`, a few words)."""
@@ -147,12 +175,38 @@ class Reply:
     status: int
     cache: CacheStatus
     failure: str | None = None
+    first_byte: float | None = None  # On the clock of `time.monotonic`, which is the event loop's.
+    streamed: bool = False  # Server-sent events.
     retried: bool = False  # A kept connection had died.
 
     @property
     def is_usable(self) -> bool:
-        """Whether it is a 2xx answer in JSON."""
+        """Whether it is a 2xx answer of the kind that was asked for."""
         return self.failure is None and 200 <= self.status < 300
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """Where requests go and how: small enough to be sent to a worker process.
+
+    Args:
+        url: scheme, host, port, and perhaps a prefix of all paths.
+        timeout: seconds to wait for connecting, and for each part of an answer.
+        headers: sent with every request, over our own.
+        transport: ``lifo``, ``aiohttp`` (extra, 2 times faster), or ``httpx``: its own pool.
+        verify: check certificates.
+        ca: a file of certificates to trust, in place of the usual ones.
+    """
+
+    url: str
+    timeout: float = 30.0
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    transport: Literal["lifo", "aiohttp", "httpx"] = "lifo"
+    verify: bool = True
+    ca: str | None = None
+
+    def __post_init__(self) -> None:
+        check_url(self.url)
 
 
 def check_url(url: str) -> str:
@@ -171,45 +225,174 @@ def check_url(url: str) -> str:
     return url
 
 
-def open_client(url: str, *, timeout: float) -> Client:
-    """Make the client that the command line uses: LIFO connections, no proxies, no cookies kept."""
+def open_client(target: Target) -> Client:
+    """Make the client that the command line uses: no proxies, no redirects, no limit of its own.
+
+    Raises:
+        ValueError: the certificates cannot be read.
+        ImportError: the transport is not installed.
+    """
+    headers = httpx.Headers(_HEADERS)
+    headers.update(target.headers)
     return httpx.AsyncClient(
-        base_url=url, timeout=timeout, trust_env=False, transport=LifoTransport(url)
+        base_url=target.url,
+        timeout=httpx.Timeout(target.timeout, pool=None),
+        headers=headers,
+        trust_env=False,
+        transport=_transport(target),
     )
 
 
-def build_request(client: Client, model: Model, body: bytes, *, bypass: bool = False) -> Request:
-    """Build one request to the endpoint of a model."""
-    headers = _HEADERS | _NO_STORE if bypass else _HEADERS
-    return client.build_request("POST", PATHS[model], content=body, headers=headers)
+def _transport(target: Target) -> httpx.AsyncBaseTransport:
+    context = _ssl_context(target) if target.url.startswith("https") else None
+    match target.transport:
+        case "lifo":
+            return LifoTransport(target.url, ssl_context=context)
+        case "aiohttp":
+            from loadgen.fast import aiohttp_transport  # noqa: PLC0415  (an extra)
+
+            return aiohttp_transport(context, keepalive=_KEEPALIVE)
+        case "httpx":
+            limits = httpx.Limits(max_connections=None, keepalive_expiry=_KEEPALIVE)
+            return httpx.AsyncHTTPTransport(verify=context or False, trust_env=False, limits=limits)
 
 
-def prepare(client: Client, plan: Plan) -> list[Request]:
-    """Build every request of a plan; equal ones are one object (their content can be replayed)."""
-    built: dict[tuple[Model, bytes], Request] = {}
-    requests: list[Request] = []
-    for model, body in zip(plan.rows.models, plan.bodies(), strict=True):
-        request = built.get((model, body))
-        if request is None:
-            request = build_request(client, model, body, bypass=plan.bypass)
-            built[model, body] = request
-        requests.append(request)
-    return requests
+def _ssl_context(target: Target) -> ssl.SSLContext:
+    if not target.verify:
+        return httpx.create_ssl_context(verify=False, trust_env=False)
+    if target.ca is None:
+        return httpx.create_ssl_context(trust_env=False)
+    try:
+        return ssl.create_default_context(cafile=target.ca)
+    except (OSError, ssl.SSLError) as error:
+        raise ValueError(f"{target.ca} holds no certificates: {error}") from error
+
+
+def build_request(
+    client: Client,
+    question: Question,
+    body: bytes | None = None,
+    *,
+    accept: str = "application/json",
+    bypass: bool = False,
+) -> Request:
+    """Build one request; without `body` the question is spelled the plain way."""
+    headers = {"Accept": accept, **(_NO_STORE if bypass else {})}
+    if question.value is not None:
+        headers["Content-Type"] = "application/json"
+        body = spelled(question.value) if body is None else body
+    return client.build_request(question.method, question.path, content=body, headers=headers)
+
+
+class Prepared:
+    """The requests of a plan: equal ones are one object (their content can be replayed).
+
+    As many as fit are made beforehand, the popular ones stay; the rest is made when it is sent.
+    """
+
+    def __init__(self, client: Client, plan: Plan, rows: Sequence[int]) -> None:
+        self._client = client
+        self._plan = plan
+        self._kept: dict[Key | int, Request] = {}
+        for row in rows:
+            if len(self._kept) >= _PREPARED:
+                break
+            name = self._name(row)
+            if name not in self._kept:
+                self._kept[name] = self._build(row)
+
+    def __getitem__(self, row: int) -> Request:
+        return self._kept.get(self._name(row)) or self._build(row)
+
+    def _name(self, row: int) -> Key | int:
+        return row if self._plan.rows.respelled[row] else self._plan.key(row)
+
+    def _build(self, row: int) -> Request:
+        plan = self._plan
+        question = plan.question(plan.key(row))
+        return build_request(
+            self._client,
+            question,
+            plan.body(row, question),
+            accept=plan.catalogue.accept,
+            bypass=plan.bypass,
+        )
 
 
 async def exchange(client: Client, request: Request) -> Reply:
     """Send a request and read the whole answer; what goes wrong on the way is a reply, too."""
+    first: float | None = None
     try:
-        response = await client.send(request)
-    except httpx.TimeoutException:
+        response = await client.send(request, stream=True)
+        if _FIRST_BYTE not in response.extensions:  # Ours have been read.
+            async for _ in response.aiter_raw():
+                first = first or time.monotonic()
+            await response.aclose()
+    except httpx.TimeoutException as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and not isinstance(cause, TimeoutError):
+            return Reply(0, _FAILED, f"ConnectError: {cause}")  # As httpx-aiohttp 0.2 maps it.
         return Reply(0, _FAILED, "timed out")
     except httpx.HTTPError as error:
         return Reply(0, _FAILED, f"{type(error).__name__}: {error}")
-    cache = parse_cache_status(", ".join(response.headers.get_list("cache-status")))
+    return _reply(request, response, first)
+
+
+async def warm_up(client: Client) -> None:
+    """Do what only the first request of a process does (40 ms), with one that no cache keeps."""
+    with contextlib.suppress(httpx.HTTPError):
+        await client.options("/")
+
+
+class FetchError(Exception):
+    """There was no good answer; the message says why."""
+
+
+async def fetch_text(url: str) -> str:
+    """Return the text of any page.
+
+    Raises:
+        FetchError: There is no 2xx answer.
+    """
+    try:
+        async with httpx.AsyncClient(timeout=_PAGE_TIMEOUT, trust_env=False) as client:
+            response = await client.get(url)
+            response.raise_for_status()
+    except httpx.HTTPStatusError as error:
+        raise FetchError(f"status {error.response.status_code}") from error
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise FetchError(f"{type(error).__name__}: {error}") from error
+    return response.text
+
+
+def _reply(request: Request, response: httpx.Response, first: float | None) -> Reply:
+    cache = _cache_status(response.headers)
     content_type = response.headers.get("content-type", "no content type")
-    if response.is_success and "json" not in content_type:
-        return Reply(response.status_code, cache, f"answered {content_type}, not JSON")
-    return Reply(response.status_code, cache, retried=response.extensions.get("retried", False))
+    streamed = content_type.startswith(_EVENT_STREAM)
+    if response.is_success and not _is_accepted(request.headers["accept"], content_type):
+        wanted = request.headers["accept"].rpartition("/")[2]
+        failure = f"answered {content_type}, not {wanted.upper()}"
+        return Reply(response.status_code, cache, failure)
+    return Reply(
+        response.status_code,
+        cache,
+        first_byte=response.extensions.get(_FIRST_BYTE, first),
+        streamed=streamed,
+        retried=response.extensions.get("retried", False),
+    )
+
+
+def _cache_status(headers: httpx.Headers) -> CacheStatus:
+    if (field_value := headers.get("cache-status")) is not None:
+        return parse_cache_status(field_value)
+    return parse_x_cache(headers.get("x-cache") or headers.get("x-cache-status", ""))
+
+
+def _is_accepted(accept: str, content_type: str) -> bool:
+    kind = content_type.partition(";")[0].strip().lower()
+    if accept == "application/json":
+        return "json" in kind or kind == _EVENT_STREAM
+    return any(fnmatch.fnmatch(kind, part.partition(";")[0].strip()) for part in accept.split(","))
 
 
 _FAILED = CacheStatus(Outcome.ERROR)

@@ -6,15 +6,18 @@ stands. A cache is judged by what was achievable with exactly this traffic, neve
 ratio.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from loadgen.explain import Cause, Explanation
+from loadgen.expressions import Expression
+from loadgen.figures import figure
 from loadgen.records import summarize
 from loadgen.runner import Run
 
 __all__ = [
+    "CHECKS",
     "Exit",
     "Finding",
     "Thresholds",
@@ -22,12 +25,15 @@ __all__ = [
     "judge_cache",
     "judge_delivery",
     "lag_findings",
+    "thresholds_beside",
 ]
 
 _LAG_FLOOR = 0.010  # Seconds: under this, a late p99 is the scheduler of the machine.
 _LAG_SHARE = 0.10  # Of the median response.
 _CPU_LIMIT = 0.9  # Of one core: beyond it the generator measures itself.
 _DELIVERED = 0.99
+
+CHECKS = ("delivery", "answers", "generator", "efficiency", "unexplained", "unexpected", "metrics")
 
 
 class Exit(IntEnum):
@@ -43,11 +49,12 @@ class Exit(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """What a cache must reach."""
+    """What a cache must reach, unless an expression says otherwise."""
 
     efficiency: float = 0.98
-    unexplained: int = 0
-    errors: int = 0
+    unexplained: float = 0
+    unexpected: float = 0
+    errors: float = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,31 +63,61 @@ class Finding:
 
     exit: Exit
     text: str
+    check: str = "delivery"  # One of CHECKS, or the text of an expression.
+
+
+def thresholds_beside(expressions: Sequence[Expression]) -> Thresholds:
+    """Return the usual thresholds without those that an expression speaks of itself."""
+    named = {metric.name for expression in expressions for metric in expression.metrics}
+    thresholds = Thresholds()
+    if named & {"efficiency", "hit_efficiency", "hit_ratio", "achievable"}:
+        thresholds = replace(thresholds, efficiency=0.0)
+    if named & {"errors", "error_rate"}:
+        thresholds = replace(thresholds, errors=float("inf"))
+    for name in named & {"unexplained", "unexpected"}:
+        thresholds = replace(thresholds, **{name: float("inf")})
+    return thresholds
 
 
 def judge(
-    run: Run, explanation: Explanation, thresholds: Thresholds, *, cold: bool
+    run: Run,
+    explanation: Explanation,
+    thresholds: Thresholds,
+    *,
+    cold: bool,
+    expressions: Sequence[Expression] = (),
 ) -> list[Finding]:
-    """Judge one run on everything: delivery, lag, errors, cache."""
+    """Judge one run on everything: delivery, lag, errors, cache, and what the user asks for."""
     if run.interrupted:
         return [Finding(Exit.INTERRUPTED, "the figures cover what was sent")]
     return [
         *judge_delivery(run, thresholds),
-        *(Finding(Exit.INVALID, text) for text in lag_findings(run)),
+        *(Finding(Exit.INVALID, text, "generator") for text in lag_findings(run)),
         *judge_cache(explanation, thresholds, cold=cold),
+        *_broken(run, explanation, expressions),
     ]
+
+
+def _broken(
+    run: Run, explanation: Explanation, expressions: Sequence[Expression]
+) -> Iterator[Finding]:
+    for expression in expressions:
+        failure = expression.failure(lambda metric: figure(run, explanation, metric))
+        if failure is not None:
+            yield Finding(Exit.FAILED, failure, expression.text)
 
 
 def lag_findings(run: Run) -> list[str]:
     """Say why the latencies of a run cannot be trusted; empty: they can."""
-    lag = summarize(run.records.lags())
-    response = summarize(run.records.responses(run.records.rows()))
-    limit = max(_LAG_FLOOR, _LAG_SHARE * response.p50)
     findings: list[str] = []
-    if lag.p99 > limit:
-        findings.append(
-            f"the generator lagged: p99 {lag.p99 * 1e3:.1f} ms, over {limit * 1e3:.1f} ms"
-        )
+    if not run.plan.is_closed:  # There nothing is due.
+        lag = summarize(run.records.lags())
+        response = summarize(run.records.responses(run.records.rows()))
+        limit = max(_LAG_FLOOR, _LAG_SHARE * response.p50)
+        if lag.p99 > limit:
+            findings.append(
+                f"the generator lagged: p99 {lag.p99 * 1e3:.1f} ms, over {limit * 1e3:.1f} ms"
+            )
     if run.cpu > _CPU_LIMIT:
         findings.append(f"the generator was saturated: {run.cpu:.0%} of a core")
     return findings
@@ -94,16 +131,17 @@ def judge_delivery(run: Run, thresholds: Thresholds) -> Iterator[Finding]:
             Exit.INVALID,
             f"{_many(records.dropped, 'request')} of the plan not sent: too many were in flight",
         )
-    elif records.started < _DELIVERED * len(run.plan.rows):
+    elif not run.plan.is_closed and records.started < _DELIVERED * len(run.plan.rows):
         yield Finding(
             Exit.INVALID, f"only {records.started} of {len(run.plan.rows)} requests were sent"
         )
-    if records.errors > thresholds.errors:
-        most = records.errors > records.finished / 2
+    most = records.errors > records.finished / 2
+    if records.errors > (0 if most else thresholds.errors):
         yield Finding(
             Exit.UNREACHABLE if most else Exit.FAILED,
             f"{records.errors} of {_many(records.finished, 'request')} got no usable answer: "
             f"{_reasons(run)}",
+            "answers",
         )
 
 
@@ -121,7 +159,8 @@ def judge_cache(
     if counts and counts[Cause.UNKNOWN] == counts.total():
         yield Finding(
             Exit.FAILED,
-            "the server sends no Cache-Status of memoserve: nothing can be said about its cache",
+            "the server sends no Cache-Status or X-Cache: nothing can be said about its cache",
+            "efficiency",
         )
         return
     if explanation.efficiency < thresholds.efficiency:
@@ -129,18 +168,21 @@ def judge_cache(
             Exit.FAILED,
             f"hit ratio {explanation.observed:.1%} of {explanation.achievable:.1%} achievable: "
             f"efficiency {explanation.efficiency:.3f}, under {thresholds.efficiency:g}",
+            "efficiency",
         )
     if len(explanation.unexplained) > thresholds.unexplained:
         yield Finding(
             Exit.FAILED,
             f"{_many(len(explanation.unexplained), 'unexplained miss', 'unexplained misses')}: "
             "asked before, still fresh, and yet not answered from the cache",
+            "unexplained",
         )
-    if cold and explanation.unexpected:
+    if cold and len(explanation.unexpected) > thresholds.unexpected:
         yield Finding(
             Exit.FAILED,
             f"{_many(len(explanation.unexpected), 'answer')} from the cache to what nobody had "
             "asked before: different requests share a key",
+            "unexpected",
         )
 
 

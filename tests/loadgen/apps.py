@@ -63,6 +63,8 @@ class CachedApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             return await lifespan(receive, send)
+        if scope["method"] == "OPTIONS":  # The warm-up of a worker.
+            return await answer(send, status=405)
         self.requests += 1
         key = self._key(scope["path"], await read_body(receive))
         if self.obey and (b"cache-control", b"no-store") in scope["headers"]:

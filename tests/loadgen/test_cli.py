@@ -172,7 +172,7 @@ def test_nobody_there_is_one_clear_line(
         (["run", "http://a", "--rate", "nan"], "rate must be positive, not nan"),
         (["run", "http://a", "--law", "pareto"], "the law must be zipf"),
         (["run", "http://a", "--arrivals", "never"], "arrivals must be poisson or constant"),
-        (["run", "http://a", "--mix", "translate=1"], "no such model: translate"),
+        (["run", "http://a", "--mix", "translate=1"], "mix must give weights"),
         (["run", "http://a", "--mix", "answer=x"], "a weight must be a number"),
         (["run", "http://a", "--mix", "answer=0"], "mix must give weights"),
         (["run", "http://a", "--rate", "0.01", "--duration", "1"], "the plan has no request"),

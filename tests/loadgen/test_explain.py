@@ -34,7 +34,7 @@ def _explained(
 
 
 def _causes(explanation: Explanation) -> list[Cause]:
-    return [explanation.causes[row] for row in sorted(explanation.rows)]
+    return [Cause(explanation.causes[row]) for row in sorted(explanation.rows)]
 
 
 def test_a_perfect_cache_misses_once() -> None:
@@ -81,7 +81,7 @@ def test_at_the_end_of_a_lifetime_the_server_knows_best(outcome: Outcome) -> Non
     """Stored between 0 and 1, lifetime 10: what the server had at 10.5 cannot be known here."""
     explanation = _explained((0, 1, MISS), (10.5, 10.6, outcome), ttl=10)
 
-    assert explanation.causes[1] is (Cause.HIT if outcome is HIT else Cause.EXPIRED)
+    assert explanation.causes[1] == (Cause.HIT if outcome is HIT else Cause.EXPIRED)
     assert explanation.efficiency == 1
 
 
@@ -89,7 +89,7 @@ def test_the_lifetime_is_learnt_from_hits() -> None:
     explanation = _explained((0, 1, MISS), (2, 2.1, HIT), (8, 9, MISS), ttl=None, ttls={1: 4})
 
     assert explanation.ttl == 5
-    assert explanation.causes[2] is Cause.EXPIRED
+    assert explanation.causes[2] == Cause.EXPIRED
 
 
 def test_without_a_word_on_lifetimes_they_are_endless() -> None:

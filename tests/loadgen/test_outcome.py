@@ -1,6 +1,6 @@
 import pytest
 
-from loadgen.outcome import CacheStatus, Outcome, parse_cache_status
+from loadgen.outcome import CacheStatus, Outcome, parse_cache_status, parse_x_cache
 
 
 @pytest.mark.parametrize(
@@ -25,8 +25,8 @@ from loadgen.outcome import CacheStatus, Outcome, parse_cache_status
         ("memoserve; detail=odd", CacheStatus(Outcome.UNKNOWN)),
         ("memoserve", CacheStatus(Outcome.UNKNOWN)),
         ("", CacheStatus(Outcome.UNKNOWN)),
-        ("nginx; hit", CacheStatus(Outcome.UNKNOWN)),
-        ("memoserve2; hit", CacheStatus(Outcome.UNKNOWN)),
+        ("nginx; hit", CacheStatus(Outcome.HIT)),
+        ("origin; fwd=miss, cdn; hit", CacheStatus(Outcome.HIT)),
         ("memoserve; fwd=miss, cdn; hit", CacheStatus(Outcome.MISS)),
         ("memoserve; fwd=miss, cdn; hit, memoserve; hit; ttl=9", CacheStatus(Outcome.HIT, 9)),
         ('a; detail="x\\", memoserve; hit", memoserve; fwd=miss', CacheStatus(Outcome.MISS)),
@@ -35,6 +35,26 @@ from loadgen.outcome import CacheStatus, Outcome, parse_cache_status
 )
 def test_the_member_nearest_to_the_client_counts(field: str, expected: CacheStatus) -> None:
     assert parse_cache_status(field) == expected
+
+
+@pytest.mark.parametrize(
+    ("field", "outcome"),
+    [
+        ("HIT", Outcome.HIT),
+        ("Hit from cloudfront", Outcome.HIT),
+        ("Miss from cloudfront", Outcome.MISS),
+        ("TCP_HIT", Outcome.HIT),
+        ("TCP_MEM_HIT from cache", Outcome.HIT),
+        ("MISS, HIT", Outcome.HIT),
+        ("EXPIRED", Outcome.MISS),
+        ("UPDATING", Outcome.STALE),
+        ("BYPASS", Outcome.BYPASS),
+        ("whatever", Outcome.UNKNOWN),
+        ("", Outcome.UNKNOWN),
+    ],
+)
+def test_older_words_are_understood(field: str, outcome: Outcome) -> None:
+    assert parse_x_cache(field).outcome is outcome
 
 
 def test_another_name_can_be_asked_for() -> None:

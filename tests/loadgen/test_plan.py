@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from loadgen import Constant, Plan, Poisson, Uniform, Zipf
-from loadgen.plan import DEFAULT_MIX
+from loadgen.catalogue import BUNDLED
 
 PLAN = Plan(law=Zipf(1000, 1.2), arrivals=Poisson(50), duration=20, seed=42, salt="s")
 
@@ -54,16 +54,18 @@ def test_spelling_changes_bytes_and_no_value() -> None:
 
 
 def test_the_mix_is_kept() -> None:
-    counts = Counter(PLAN.rows.models)
+    counts = Counter(PLAN.model(row) for row in range(len(PLAN.rows)))
 
-    total = sum(DEFAULT_MIX.values())
+    total = sum(BUNDLED.mix.values())
     assert {model: count / counts.total() for model, count in counts.items()} == pytest.approx(
-        {model: weight / total for model, weight in DEFAULT_MIX.items()}, abs=0.05
+        {model: weight / total for model, weight in BUNDLED.mix.items()}, abs=0.05
     )
 
 
 def test_a_model_without_weight_gets_no_traffic() -> None:
-    assert set(replace(PLAN, mix={"answer": 2, "summarize": 0}).rows.models) == {"answer"}
+    plan = replace(PLAN, mix={"answer": 2, "summarize": 0})
+
+    assert {plan.model(row) for row in range(len(plan.rows))} == {"answer"}
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,6 @@ def test_a_model_without_weight_gets_no_traffic() -> None:
         ("duration", float("nan")),
         ("spelling", 1.1),
         ("spelling", -0.1),
-        ("mix", {}),
         ("mix", {"sentiment": 0}),
         ("mix", {"sentiment": -1, "answer": 2}),
         ("mix", {"sentiment": float("inf")}),

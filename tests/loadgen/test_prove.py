@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from loadgen import Zipf
-from loadgen.catalogue import MODELS
+from loadgen.catalogue import BUNDLED
 from loadgen.proof_report import judge_proof, print_proof, proof_document, raw_hit_ratio, speed_up
 from loadgen.prove import Profile, Proof, TargetError, check_target, prove
 from loadgen.records import Records
@@ -173,7 +173,7 @@ async def _failing(scope: Scope, receive: Receive, send: Send) -> None:
 @pytest.mark.parametrize(
     ("app", "code", "message"),
     [
-        pytest.param(_plain, Exit.FAILED, "no Cache-Status of memoserve", id="no-header"),
+        pytest.param(_plain, Exit.FAILED, "no Cache-Status or X-Cache", id="no-header"),
         pytest.param(
             CachedApp(inference=0.01, obey=False),
             Exit.FAILED,
@@ -213,9 +213,9 @@ def test_a_cache_that_takes_part_unasked_is_found() -> None:
 async def test_a_target_is_checked_first(app: object, message: str | None) -> None:
     async with _client(app) as client:
         if message is None:
-            await check_target(client, MODELS)
+            await check_target(client, BUNDLED.mix)
             return
         with pytest.raises(TargetError, match=message) as caught:
-            await check_target(client, MODELS)
+            await check_target(client, BUNDLED.mix)
 
     assert caught.value.exit_code is Exit.UNREACHABLE

@@ -4,7 +4,7 @@ import gc
 import httpx
 import pytest
 
-from loadgen import Constant, Plan, Poisson, Run, Uniform, Zipf, drive
+from loadgen import Closed, Constant, Plan, Poisson, Run, Uniform, Zipf, drive
 from loadgen.explain import Cause
 from loadgen.outcome import Outcome
 from loadgen.records import Records, summarize
@@ -228,3 +228,23 @@ async def test_a_fault_in_the_work_is_not_lost() -> None:
 
     with pytest.raises(LookupError, match="lost"):
         await unless(asyncio.Event(), work())
+
+
+def test_a_closed_loop_asks_when_it_is_answered() -> None:
+    """Five users, 0.1 s each: 50 a second, and a response is a service time."""
+    plan = Plan(law=Uniform(9), arrivals=Closed(5), duration=10)
+
+    run = run_virtually(_driven(plan, CachedApp(inference=0.1, obey=False, raw_keys=True)))
+
+    assert 0 < run.records.finished < 100_000
+    rows = run.records.rows()
+    assert run.records.responses(rows) == pytest.approx(run.records.services(rows))
+    assert run.elapsed == pytest.approx(10, abs=0.2)
+
+
+def test_a_closed_loop_ends_with_its_last_request() -> None:
+    plan = Plan(law=Uniform(9), arrivals=Closed(5, requests=12), duration=10)
+
+    run = run_virtually(_driven(plan, CachedApp(inference=0.1)))
+
+    assert run.records.finished == 12

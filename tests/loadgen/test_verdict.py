@@ -103,7 +103,7 @@ def test_a_server_without_cache_status_is_told_so() -> None:
         run.records.outcome[row] = Outcome.UNKNOWN
 
     assert _judged(run) == {
-        Exit.FAILED: "the server sends no Cache-Status of memoserve: "
+        Exit.FAILED: "the server sends no Cache-Status or X-Cache: "
         "nothing can be said about its cache"
     }
 
