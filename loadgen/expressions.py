@@ -60,7 +60,7 @@ class Metric:
         found = _LATENCY.fullmatch(self.name)
         if found is None:
             return None
-        return found[1] or "response", float(found[2]) / 100 if found[2] else found[3]
+        return found[1] or "response", float(f"{found[2]}e-2") if found[2] else found[3]
 
 
 @dataclass(frozen=True, slots=True)

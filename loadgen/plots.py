@@ -68,7 +68,7 @@ def comparison_plots(first: Document, second: Document) -> list[Plot]:
 
 _TIME = {"title": {"text": "seconds"}}
 _MS = {"title": {"text": "ms"}, "rangemode": "tozero"}
-_LOG_MS = {"title": {"text": "ms"}, "type": "log"}
+_LOG_MS = {"title": {"text": "ms"}, "type": "log", "dtick": "D2"}
 _PERCENT = {"tickformat": ".0%", "range": [0, 1.02]}
 _SHARES = {
     "type": "log",
@@ -170,7 +170,13 @@ def _rate_plot(document: Document) -> Plot:
         _line(series["time"], series["done"], "done", "--hit"),
         _line(series["time"], series["in_flight"], "in flight (right)", "--miss") | {"yaxis": "y2"},
     ]
-    second = {"overlaying": "y", "side": "right", "rangemode": "tozero", "showgrid": False}
+    second = {
+        "overlaying": "y",
+        "side": "right",
+        "rangemode": "tozero",
+        "showgrid": False,
+        "tickmode": "auto",
+    }
     rate = {"title": {"text": "requests/s"}, "rangemode": "tozero"}
     note = "Where sent falls behind offered, the generator was the limit; where done does, the app."
     return _plot("Offered, sent and done", note, traces, _TIME, rate, yaxis2=second)

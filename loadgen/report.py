@@ -14,6 +14,7 @@ from loadgen.explain import Cause, Explanation
 from loadgen.outcome import Outcome
 from loadgen.records import summarize
 from loadgen.runner import Run
+from loadgen.theory import predict_by_bytes
 from loadgen.verdict import Exit, Finding
 
 __all__ = ["VOID", "milliseconds", "print_findings", "print_run", "ratio"]
@@ -47,6 +48,9 @@ def print_run(console: Console, run: Run, explanation: Explanation, predicted: f
         f"{ratio(predicted)} was predicted{expiry}; efficiency {explanation.efficiency:.3f}",
         soft_wrap=True,
     )
+    if run.plan.spelling:
+        raw = ratio(predict_by_bytes(run.plan))
+        console.print(f"keyed by the bytes of the body, {raw} would have been predicted")
     causes = ", ".join(f"{cause} {count:,}" for cause, count in explanation.counts.most_common())
     console.print(f"causes: {causes or 'none'}", soft_wrap=True)
     odd = {"unexplained": explanation.unexplained, "unexpected": explanation.unexpected}

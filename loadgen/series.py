@@ -19,7 +19,7 @@ from loadgen.theory import Forecast
 
 __all__ = ["number", "run_series"]
 
-_SLICES = 120
+_SLICES = 60
 _SHORTEST = 0.1  # Seconds of a slice.
 _NINES = 5  # The percentile curve ends at 99.999 %, if there are so many requests.
 _BINS = 40  # Of ranks, on a logarithmic axis.

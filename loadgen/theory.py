@@ -30,6 +30,7 @@ __all__ = [
     "forecast",
     "lru_hit_ratio",
     "predict",
+    "predict_by_bytes",
     "ttl_hit_ratio",
     "warnings",
 ]
@@ -108,6 +109,17 @@ def predict(plan: Plan, cached: Collection[Key] = frozenset(), *, sent: int | No
         if plan.churn is not None:
             misses += _churn_misses(plan.law, count, plan.churn, plan.duration)
     return 1 - misses / requests.total()
+
+
+def predict_by_bytes(plan: Plan) -> float:
+    """Return the hit ratio to expect of a cache that is keyed by the bytes of the body.
+
+    What is respelled is spelled like nothing else and never hits; the rest is as ever.
+    """
+    asked = _requests(plan)
+    plain = {model: (1 - plan.spelling) * count for model, count in asked.items()}
+    hits = sum(count - _first_misses(plan.law, count) for count in plain.values())
+    return hits / asked.total() if asked else math.nan
 
 
 def forecast(plan: Plan, cache: CacheModel) -> list[Forecast]:

@@ -18,13 +18,14 @@
   });
   const layout = (given) => {
     const themed = {
-      margin: { l: 56, r: 16, t: 8, b: 44 },
+      margin: { l: 56, r: 16, t: 40, b: 44 },
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
       font: { color: colour("--ink"), family: "system-ui, sans-serif", size: 12 },
       hovermode: "x unified",
       hoverlabel: { bgcolor: colour("--paper"), bordercolor: colour("--line"), font: { color: colour("--ink") } },
-      legend: { orientation: "h", y: 1.14, x: 0 },
+      legend: { orientation: "h", yref: "container", y: 1, x: 0 },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--soft"), activecolor: colour("--ink"), orientation: "v" },
       ...given,
     };
     for (const name of ["xaxis", "yaxis", "yaxis2"]) if (themed[name]) themed[name] = axis(themed[name]);

@@ -16,8 +16,10 @@ def serving(app: Any, *, keep_alive: int = 5) -> Generator[str]:
         app, log_level="warning", ws="none", lifespan="off", timeout_keep_alive=keep_alive
     )
     server = uvicorn.Server(config)
-    # Listening before the thread starts: who connects early waits in the backlog.
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    # With the protocol named asyncio sets TCP_NODELAY: answers do not wait for acknowledgements.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(512)  # Before the thread starts: who connects early waits in the backlog.
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

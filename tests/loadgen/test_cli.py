@@ -2,16 +2,23 @@ import json
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
+from jsonschema import Draft202012Validator
 
-from loadgen import cli, prove, verdict
+from loadgen import cli, crosscheck, prove, verdict
 from loadgen.cli import main
+from loadgen.document import SCHEMA_FILE
+from loadgen.outcome import parse_cache_status
 from loadgen.prove import Profile
 from tests.loadgen.apps import CachedApp, Receive, Scope, Send, answer, read_body
+from tests.loadgen.runs import finished_run
 from tests.loadgen.serving import free_port, serving
+from tests.loadgen.test_document import documented
 
 
 @pytest.fixture(autouse=True)
@@ -244,3 +251,358 @@ def test_a_second_ctrl_c_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli.cli, "main", interrupted)
 
     assert _called(monkeypatch, "run") == 130
+
+
+def test_a_run_leaves_a_folder_of_results(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ideal: str
+) -> None:
+    folder, summary = tmp_path / "new" / "results", tmp_path / "summary.md"
+    summary.write_text("before\n")
+
+    code = _called(
+        monkeypatch, "run", ideal, *_SHORT, "--out", str(folder), "--workers", "2",
+        "--junit", str(tmp_path / "junit.xml"), "--summary-md", str(summary),
+        "--fail-if", "max[hit] > 50s",
+    )  # fmt: skip
+
+    assert code == 0
+    assert {path.name for path in folder.iterdir()} == {
+        "run.json",
+        "report.html",
+        "requests.csv",
+        "latency.hgrm",
+    }
+    Draft202012Validator(json.loads(SCHEMA_FILE.read_text())).validate(
+        json.loads((folder / "run.json").read_text())
+    )
+    assert 'name="max[hit] &gt; 50s"' in (tmp_path / "junit.xml").read_text()
+    assert summary.read_text().startswith("before\n### loadgen: PASS")
+
+    again = _called(
+        monkeypatch, "report", str(folder / "run.json"), "--html", str(tmp_path / "again.html")
+    )
+    assert again == 0
+    assert (tmp_path / "again.html").read_text() == (folder / "report.html").read_text()
+
+
+def test_a_threshold_of_ones_own_fails_a_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ideal: str
+) -> None:
+    code = _called(monkeypatch, "run", ideal, *_SHORT, "--fail-if", "p50[miss] > 1ms")
+
+    assert code == 1
+    assert "FAILED: p50[miss] > 1ms: p50 is " in capsys.readouterr().out
+
+
+def test_what_an_expression_names_is_judged_by_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("errors", "unexplained", "hit_efficiency", "unexpected")
+    lenient = [part for name in names for part in ("--fail-if", f"{name} > 1000")]
+
+    with serving(CachedApp(raw_keys=True)) as url:
+        code = _called(
+            monkeypatch, "run", url, *_SHORT, "--spelling", "1", "--items", "5", *lenient
+        )
+
+    assert code == 0
+
+
+def test_a_disk_that_is_full_is_one_clear_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ideal: str
+) -> None:
+    code = _called(monkeypatch, "run", ideal, *_SHORT, "--json", "/dev/full")
+
+    captured = capsys.readouterr()
+    assert code == 2
+    assert captured.err == "Error: cannot write the result: /dev/full: No space left on device\n"
+
+
+def test_a_plan_is_written_and_replayed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, ideal: str
+) -> None:
+    path = str(tmp_path / "plan.jsonl")
+
+    written = _called(
+        monkeypatch, "plan", "--write", path, "--stages", "0:40,1s:80,2s:200x100ms",
+        "--duration", "3s", "--churn", "1s:0.5@10",
+    )  # fmt: skip
+    replayed = _called(monkeypatch, "replay", ideal, path, "--speed", "3")
+    fitted = _called(monkeypatch, "fit", path, "--items", "10000")
+
+    output = capsys.readouterr().out
+    assert (written, replayed, fitted) == (0, 0, 0)
+    assert "--law zipf:" in output
+    assert "fewer than ten requests an item" in output
+
+
+def test_a_plan_may_go_to_the_screen(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _called(monkeypatch, "plan", "--write", "-", *_SHORT) == 0
+    assert capsys.readouterr().out.startswith('{"schema": "memoserve.plan/1"')
+
+
+def test_a_trace_of_keys_is_replayed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, ideal: str
+) -> None:
+    path = tmp_path / "keys"
+    path.write_text("\n".join(["home", "about", "home", "home"] * 20))
+
+    code = _called(monkeypatch, "replay", ideal, str(path), "--rate", "100", "--model", "answer")
+    fitted = _called(monkeypatch, "fit", str(path))
+
+    output = capsys.readouterr().out
+    assert (code, fitted) == (0, 0)
+    assert "hit ratio 97.5%" in output
+    assert "cumulated shares differ" in output
+
+
+def test_another_app_is_asked_by_templates(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ideal: str
+) -> None:
+    request = 'POST /v1/chat {"prompt": "say {item}", "temperature": 0}'
+
+    code = _called(
+        monkeypatch, "run", ideal, *_SHORT, "--request", request, "--header", "X-Team: blue"
+    )
+
+    assert code == 0
+    assert "/v1/chat" in capsys.readouterr().out
+
+
+def test_a_closed_loop_is_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ideal: str
+) -> None:
+    code = _called(
+        monkeypatch, "run", ideal, "--closed", "3", "--max-requests", "60", "--ui", "live"
+    )
+
+    assert code == 0
+    assert "a closed loop" in capsys.readouterr().out
+
+
+def test_a_capacity_is_part_of_what_was_achievable(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ideal: str
+) -> None:
+    code = _called(
+        monkeypatch, "run", ideal, *_SHORT, "--capacity", "3", "--ttl", "500ms",
+        "--fail-if", "hit_ratio < 1%",
+    )  # fmt: skip
+
+    assert code == 0
+    assert "was predicted" in capsys.readouterr().out
+
+
+def test_the_servers_own_counts_are_compared(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    class Counted(CachedApp):
+        counts: ClassVar[Counter[str]] = Counter()
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["path"] == "/metrics":
+                lines = [
+                    f'memoserve_request_duration_seconds_count{{cache_status="{status}"}} {count}'
+                    for status, count in self.counts.items()
+                ]
+                page = "\n".join(
+                    ["# TYPE memoserve_request_duration_seconds histogram", *lines, ""]
+                )
+                await answer(send, body=page.encode(), content_type=b"text/plain")
+                return
+
+            async def counting(message: dict[str, Any]) -> None:
+                said = dict(message.get("headers", ())).get(b"cache-status")
+                if said:
+                    self.counts[str(parse_cache_status(said.decode()).outcome)] += 1
+                await send(message)
+
+            await super().__call__(scope, receive, counting)
+
+    path = tmp_path / "run.json"
+    with serving(Counted(inference=0.005)) as url:
+        agreed = _called(
+            monkeypatch, "run", url, *_SHORT, "--metrics-url", f"{url}/metrics", "--json", str(path)
+        )
+        nowhere = _called(monkeypatch, "run", url, *_SHORT, "--metrics-url", f"{url}/v1/nowhere")
+
+    captured = capsys.readouterr()
+    assert (agreed, nowhere) == (0, 4)
+    assert "count the same requests" in captured.out
+    assert "shows no metrics" in captured.err
+    assert json.loads(path.read_text())["server_counts"]["hit"] > 0
+
+
+def test_counts_that_differ_make_a_run_invalid(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(crosscheck, "_ATTEMPTS", 1)
+
+    class Silent(CachedApp):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["path"] == "/metrics":
+                await answer(send, body=b"\n", content_type=b"text/plain")
+            else:
+                await super().__call__(scope, receive, send)
+
+    with serving(Silent()) as url:
+        code = _called(monkeypatch, "run", url, *_SHORT, "--metrics-url", f"{url}/metrics")
+
+    assert code == 3
+    assert "count other requests: hit " in capsys.readouterr().out
+
+
+def test_metrics_of_the_generator_are_served(monkeypatch: pytest.MonkeyPatch, ideal: str) -> None:
+    assert _called(monkeypatch, "run", ideal, *_SHORT, "--prom-port", str(free_port())) == 0
+
+
+def test_metrics_on_a_taken_port_are_one_clear_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ideal: str
+) -> None:
+    port = ideal.rpartition(":")[2]
+
+    assert _called(monkeypatch, "run", ideal, *_SHORT, "--prom-port", port) == 2
+    assert "cannot be exported" in capsys.readouterr().err
+
+
+def test_certificates_that_are_none_are_one_clear_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "ca.pem"
+    path.write_text("nothing")
+
+    assert _called(monkeypatch, "run", "https://a", "--ca", str(path)) == 2
+    assert "holds no certificates" in capsys.readouterr().err
+
+
+def test_a_forecast_needs_no_server(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = _called(monkeypatch, "predict", "--duration", "60")
+    bounded = _called(monkeypatch, "predict", "--ttl", "10s", "--capacity", "500", "--items", "900")
+
+    output = capsys.readouterr().out
+    assert (plain, bounded) == (0, 0)
+    assert "expected hit ratio from cold: " in output
+    assert "in the long run, with this ttl" in output
+    assert "in the long run, 500 entries per model" in output
+
+
+def _result(folder: Path, name: str, *, service: float) -> str:
+    path = folder / name
+    path.write_text(json.dumps(documented(finished_run(service=service))))
+    return str(path)
+
+
+def test_two_results_are_compared(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    slow = _result(tmp_path, "slow.json", service=0.01)
+    fast = _result(tmp_path, "fast.json", service=0.001)
+    page = tmp_path / "ab.html"
+
+    good = _called(monkeypatch, "compare", slow, fast, "--fail-if", "p99.b > p99.a")
+    bad = _called(
+        monkeypatch, "compare", slow, fast, "--fail-if", "p50.b < p50.a", "--html", str(page)
+    )
+    unclear = _called(monkeypatch, "compare", slow, fast, "--fail-if", "p50 < 1s")
+
+    captured = capsys.readouterr()
+    assert (good, bad, unclear) == (0, 1, 2)
+    assert "FAILED: p50.b < p50.a" in captured.out
+    assert "say of which run" in captured.err
+    assert "Two load tests compared" in page.read_text()
+
+
+def test_a_proof_leaves_a_report_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(cli, "SHORT", Profile(probe=0.3, baseline=0.5, arm=0.5))
+    monkeypatch.setattr(prove, "_RATES", (1.0, 40.0))
+
+    with serving(CachedApp(inference=0.02)) as url:
+        code = _called(monkeypatch, "prove", url, "--out", str(tmp_path), "--items", "500")
+
+    document = json.loads((tmp_path / "run.json").read_text())
+    Draft202012Validator(json.loads(SCHEMA_FILE.read_text())).validate(document)
+    assert code == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"run.json", "report.html"}
+    assert "Hit ratio by kind of traffic" in (tmp_path / "report.html").read_text()
+    assert _called(monkeypatch, "compare", *[str(tmp_path / "run.json")] * 2) == 2
+
+
+def test_a_pipe_that_was_closed_is_no_error() -> None:
+    command = f"{sys.executable} -m loadgen plan --write - --duration 600 | head -1"
+
+    done = subprocess.run(["bash", "-c", command], capture_output=True, check=False, timeout=60)  # noqa: S607
+
+    assert done.returncode == 0
+    assert done.stderr == b""
+
+
+def test_a_screen_that_cannot_be_written_is_one_clear_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "loadgen", "plan", "--write", "-", "--duration", "600"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=60,
+        )
+
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"Error: No space left on device")
+    assert b"Traceback" not in done.stderr
+
+
+def test_reports_need_their_library(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(cli, "has_plotly", lambda: False)
+    path = _result(tmp_path, "run.json", service=0.01)
+
+    assert _called(monkeypatch, "report", path, "--html", str(tmp_path / "r.html")) == 2
+    assert "pip install plotly" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "http://a", "--fail-if", "p99 > 50"], "a time needs its unit"),
+        (["run", "http://a", "--fail-if", "p99[blue] > 1s"], "neither an outcome nor a model"),
+        (["run", "http://a", "--fail-if", "p99.b > 1s"], "one run only"),
+        (["run", "http://a", "--request", "GET"], "a request reads"),
+        (["run", "http://a", "--header", "oops"], "a header reads"),
+        (["run", "http://a", "--duration", "0"], "must be positive"),
+        (["run", "http://a", "--duration", "-5"], "a duration reads like"),
+        (["run", "http://a", "--stages", "x"], "a stage reads"),
+        (["run", "http://a", "--churn", "x"], "churn reads like"),
+        (["run", "http://a", "--ca", "/nowhere/ca"], "there is no file"),
+        (["run", "http://a", "--transport", "smoke"], "'smoke' is not one of"),
+        (["plan", "--write", "/nowhere/plan"], "cannot write the plan"),
+        (["replay", "http://a", "/nowhere/plan"], "cannot be read"),
+        (["replay", "http://a", "/dev/null"], "has no key"),
+        (["fit", "/dev/null"], "has no key"),
+        (["predict", "--law", "x"], "the law must be"),
+        (["prove", "http://a", "--request", "GET /"], "must have {item}"),
+        (["report", "/nowhere", "--html", "x"], "cannot be read"),
+        (["compare", "/nowhere", "/nowhere"], "cannot be read"),
+    ],
+)
+def test_wrong_usage_of_the_rest_is_explained(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    assert _called(monkeypatch, *arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_a_trace_asks_a_model_that_there_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "keys"
+    path.write_text("a\n")
+
+    assert _called(monkeypatch, "replay", "http://a", str(path), "--model", "x") == 2
+    assert "no such model: x" in capsys.readouterr().err

@@ -1,10 +1,13 @@
 import math
+from array import array
+from dataclasses import replace
 
 import pytest
 
 from loadgen import Constant, Plan, Uniform
 from loadgen.explain import Cause, Explanation, Fill, Fills, explain
 from loadgen.outcome import CacheStatus, Outcome
+from loadgen.plan import Rows
 from loadgen.records import Records
 
 # One item, so that every request asks the same; the times come from each test.
@@ -21,6 +24,7 @@ def _explained(
     status: int = 200,
     ttls: dict[int, int] | None = None,
     ttl: float | None = 100,
+    capacity: int | None = None,
     coalesce: bool = True,
     warm: Fills | None = None,
     plan: Plan = _PLAN,
@@ -30,7 +34,7 @@ def _explained(
         told = None if ttls is None else ttls.get(row)
         records.send(row, due=sent, now=sent)
         records.answer(row, now=done, status=status, cache=CacheStatus(outcome, told))
-    return explain(plan, records, ttl=ttl, coalesce=coalesce, warm=warm)
+    return explain(plan, records, ttl=ttl, capacity=capacity, coalesce=coalesce, warm=warm)
 
 
 def _causes(explanation: Explanation) -> list[Cause]:
@@ -173,3 +177,76 @@ def test_nothing_sent_explains_nothing() -> None:
     assert math.isnan(explanation.observed)
     assert math.isnan(explanation.achievable)
     assert explanation.efficiency == 1
+
+
+def _asking(*items: int) -> Plan:
+    """Return a plan that asks for these items, one a second."""
+    rows = Rows(
+        due=array("d", range(len(items))),
+        models=array("b", [0]) * len(items),
+        items=array("q", items),
+        respelled=array("b", [0]) * len(items),
+    )
+    return replace(_PLAN, law=Uniform(100), recorded=rows)
+
+
+def _one_by_one(*outcomes: Outcome) -> list[Step]:
+    return [(row, row + 0.1, outcome) for row, outcome in enumerate(outcomes)]
+
+
+def test_a_miss_of_what_was_pushed_out_is_explained_by_capacity() -> None:
+    plan = _asking(1, 2, 3, 1)
+
+    explanation = _explained(*_one_by_one(MISS, MISS, MISS, MISS), plan=plan, capacity=2)
+
+    assert _causes(explanation)[3] is Cause.CAPACITY
+    assert explanation.unexplained == []
+    assert explanation.efficiency == 1
+    assert explanation.capacity == 2
+
+
+def test_a_miss_of_what_must_have_been_kept_is_not() -> None:
+    plan = _asking(1, 2, 1)
+
+    explanation = _explained(*_one_by_one(MISS, MISS, MISS), plan=plan, capacity=10)
+
+    assert explanation.unexplained == [2]
+
+
+def test_use_keeps_an_entry() -> None:
+    plan = _asking(1, 2, 1, 3, 1)
+
+    explanation = _explained(*_one_by_one(MISS, MISS, HIT, MISS, HIT), plan=plan, capacity=2)
+
+    assert _causes(explanation)[4] is Cause.HIT
+    assert explanation.efficiency == 1
+
+
+def test_a_server_that_kept_more_than_it_had_to_is_not_over_efficient() -> None:
+    plan = _asking(1, 2, 3, 1)
+
+    explanation = _explained(*_one_by_one(MISS, MISS, MISS, HIT), plan=plan, capacity=2)
+
+    assert explanation.achievable == explanation.observed == 0.25
+
+
+def test_at_the_edge_of_the_capacity_the_server_knows_best() -> None:
+    """With ten entries the oldest one may have gone in another order of arrival."""
+    plan = _asking(*range(10), 0)
+
+    hit, miss = (
+        _explained(*_one_by_one(*[MISS] * 10, last), plan=plan, capacity=10) for last in (HIT, MISS)
+    )
+
+    assert hit.efficiency == miss.efficiency == 1
+    assert _causes(miss)[10] is Cause.CAPACITY
+
+
+def test_a_warm_cache_has_its_capacity_too() -> None:
+    plan = _asking(3, 1, 2)
+    warm = {("sentiment", item): Fill(-9 + item, -8.5 + item) for item in (1, 2)}
+
+    explanation = _explained(*_one_by_one(MISS, MISS, HIT), plan=plan, capacity=2, warm=warm)
+
+    assert _causes(explanation)[1] is Cause.CAPACITY
+    assert explanation.unexpected == []
