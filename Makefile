@@ -37,6 +37,7 @@ bench: $(VENV)/.test ## what the cache costs, side by side with the bare app
 	$(BIN)/python bench/json_parsers.py
 	$(BIN)/python bench/limits.py
 	$(BIN)/python bench/throughput.py
+	$(BIN)/python -m bench.generator
 
 models: $(VENV)/.demo ## train the bundled models anew (about 30 minutes) and measure them
 	$(BIN)/python -m reference_app.training all
