@@ -14,14 +14,17 @@ import urllib.error
 import urllib.request
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 
 __all__ = ["main"]
 
 _PATIENCE = 120.0  # Seconds until the models must have been loaded, on a slow disk too.
 _INTERRUPTED = 130
 
-_NEXT = """
+_RESULTS = Path("build", "demo")  # Ignored by git.
+_NEXT = f"""
 Where to look next
+  {_RESULTS / "report.html"}         the same with plots; open it in a browser, it needs no network
   make serve                     the same app to try by hand, with a page at http://127.0.0.1:8000
   curl http://127.0.0.1:8000/metrics                               what Prometheus would scrape
   .venv/bin/python -m loadgen prove http://127.0.0.1:8000 --profile full    the long measurement
@@ -97,7 +100,7 @@ def _models(url: str) -> str:
 
 
 def _prove(url: str) -> int:
-    command = [sys.executable, "-m", "loadgen", "prove", url, "--profile", "short"]
+    command = [sys.executable, "-m", "loadgen", "prove", url, "--out", str(_RESULTS)]
     client = subprocess.Popen(command)
     try:
         return client.wait()
