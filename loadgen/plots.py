@@ -253,7 +253,7 @@ def _arms_plot(arms: Mapping[str, Document]) -> Plot:
 
 
 def _arm_percentiles(arms: Mapping[str, Document]) -> Plot:
-    palette = ("--miss", "--hit", "--p50", "--p95", "--predicted")
+    palette = ("--miss", "--hit", "--achievable", "--p95", "--predicted")
     traces = [
         _curve(arm["series"]["percentiles"]["all"], name, colour)
         for (name, arm), colour in zip(arms.items(), palette, strict=False)

@@ -134,8 +134,8 @@ def _arms_table(arms: Mapping[str, Document]) -> str:
             name,
             f"{arm['finished']:,}",
             f"{arm['plan']['rate']:.0f}",
-            *(_ms(None if arm["void"] else arm["response"][p]) for p in ("p50", "p95", "p99")),
-            *(_share(arm["hit_ratio"][p]) for p in ("observed", "achievable", "predicted")),
+            *_arm_times(arm),
+            *(_share(share) for share in _arm_ratios(arm)),
         ]
         for name, arm in arms.items()
     ]
@@ -143,6 +143,18 @@ def _arms_table(arms: Mapping[str, Document]) -> str:
         "traffic", "requests", "per s", "p50", "p95", "p99", "observed", "achievable", "predicted",
     )  # fmt: skip
     return _table("Response (done − due) and hit ratio by kind of traffic", heads, rows)
+
+
+def _arm_times(arm: Document) -> list[str]:
+    if arm["void"]:
+        return ["void"] * 3
+    return [_ms(arm["response"][part]) for part in ("p50", "p95", "p99")]
+
+
+def _arm_ratios(arm: Document) -> list[float | None]:
+    if arm["plan"]["bypass"]:  # Nothing was asked of the cache.
+        return [None] * 3
+    return [arm["hit_ratio"][part] for part in ("observed", "achievable", "predicted")]
 
 
 def _table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -208,7 +208,7 @@ def _misses(
     plan: Plan, cache: CacheModel, requests: float, seconds: float, share: float
 ) -> tuple[float, float]:
     """Return the mean and the variance of one model's misses in its first requests."""
-    mean = variance = 0.0
+    mean = variance = once = 0.0
     rate = requests / seconds if seconds else 0.0
     capacity = None if cache.capacity is None else max(1, round(cache.capacity * share))
     life = math.inf if capacity is None else characteristic_time(plan.law, capacity)
@@ -218,7 +218,11 @@ def _misses(
         evicted = max(0.0, requests - life) * p * math.exp(-p * life) if life < math.inf else 0.0
         m = max(first, renewed, _asked(p, min(requests, life)) + evicted)
         mean += count * m
+        once += count * p * (1 - first)
         variance += count * (m * (1 - m) if m < 1 else m / (1 + p * rate * cache.ttl) ** 2)
+    if cache.ttl >= seconds and life == math.inf:
+        # Who asks for one item does not ask for another: items are not independent.
+        variance = max(0.0, variance - requests * once * once)
     if plan.churn is not None:
         extra = _churn_misses(plan.law, requests, plan.churn, max(seconds, plan.churn.every))
         mean, variance = mean + extra, variance + extra

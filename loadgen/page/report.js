@@ -18,20 +18,21 @@
   });
   const layout = (given) => {
     const themed = {
-      margin: { l: 56, r: 16, t: 40, b: 44 },
+      margin: { l: 56, r: 36, t: 44, b: 44 },
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
       font: { color: colour("--ink"), family: "system-ui, sans-serif", size: 12 },
       hovermode: "x unified",
       hoverlabel: { bgcolor: colour("--paper"), bordercolor: colour("--line"), font: { color: colour("--ink") } },
-      legend: { orientation: "h", yref: "container", y: 1, x: 0 },
+      legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
+      autosize: true,
       modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--soft"), activecolor: colour("--ink"), orientation: "v" },
       ...given,
     };
     for (const name of ["xaxis", "yaxis", "yaxis2"]) if (themed[name]) themed[name] = axis(themed[name]);
     return themed;
   };
-  const options = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d"] };
+  const options = { responsive: true, displaylogo: false, modeBarButtons: [["zoom2d", "pan2d", "resetScale2d", "toImage"]] };
 
   const draw = () => plots.forEach((plot, number) => {
     Plotly.react(holders[number], coloured(plot.data), layout(plot.layout), options);
@@ -59,4 +60,6 @@
   system.addEventListener("change", (event) => dress(event.matches));
   document.getElementById("theme").addEventListener("click", () => dress(root.dataset.theme !== "dark"));
   dress(system.matches);
+  // Once more when the page has its final width: a scroll bar may have come.
+  requestAnimationFrame(() => holders.forEach((holder) => Plotly.Plots.resize(holder)));
 })();
