@@ -8,6 +8,7 @@ among them. No word that is understood: unknown.
 import re
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 
 __all__ = ["REUSE", "CacheStatus", "Outcome", "parse_cache_status", "parse_x_cache"]
 
@@ -47,6 +48,7 @@ _PARAMETER = re.compile(rf"\s*;\s*([a-z*][a-z0-9_.*-]*)(?:=({_BARE}))?")
 _MEMBER = re.compile(rf"\s*({_STRING}|{_NAME})((?:{_PARAMETER.pattern})*)\s*(?:,|$)")
 
 
+@lru_cache(maxsize=4096)  # Few different fields come in very many answers.
 def parse_cache_status(field: str, cache: str = "memoserve") -> CacheStatus:
     """Read what `cache` says in a Cache-Status field, several lines joined with commas."""
     members = _members(field)

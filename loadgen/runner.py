@@ -23,6 +23,7 @@ from loadgen.transport import Client, Prepared, Reply, exchange
 __all__ = ["Engine", "Probe", "Run", "drive", "frozen_heap", "probe", "unless"]
 
 _HEAD_START = 0.05  # Seconds between the last preparation and the first due time.
+_ROUNDING = 0.0005  # Seconds: uvloop rounds timers to whole ms, and early is no better than late.
 _CATCH_UP = 50  # Late requests sent in a row before answers are read again.
 
 
@@ -138,6 +139,7 @@ class Engine:
         *,
         max_inflight: int,
         rows: Sequence[int] | None = None,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._plan = plan
         self._rows = range(len(plan.rows)) if rows is None else rows
@@ -146,7 +148,7 @@ class Engine:
         self._requests = Prepared(client, plan, self._rows)
         self._max_inflight = max_inflight
         self._open: set[int] = set()
-        self._clock = asyncio.get_running_loop().time
+        self._clock = clock or asyncio.get_running_loop().time
 
     async def run(self, started: float, drain: float, users: int | None = None) -> None:
         """Send everything, wait for the answers; those that take longer than `drain` fail.
@@ -175,7 +177,7 @@ class Engine:
             due = started + offsets[row]
             ahead = due - self._clock()
             if ahead > 0:
-                await asyncio.sleep(ahead)
+                await asyncio.sleep(ahead + _ROUNDING)
             elif number % _CATCH_UP == 0:
                 await asyncio.sleep(0)
             if len(self._open) >= self._max_inflight:

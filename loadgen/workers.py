@@ -8,10 +8,12 @@ batches a few times a second; drawing a screen there delays no request.
 import asyncio
 import contextlib
 import multiprocessing
+import os
 import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from types import TracebackType
@@ -228,8 +230,20 @@ class _Member:
 def _work(pipe: Connection, target: Target, number: int, count: int) -> None:
     """Be a worker: take jobs until the parent hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, who tells us.
-    with contextlib.suppress(EOFError, OSError):  # The parent is gone.
-        asyncio.run(_Worker(pipe, target, number, count).run())
+    with (
+        contextlib.suppress(EOFError, OSError),  # The parent is gone.
+        asyncio.Runner(loop_factory=_loop_factory()) as runner,
+    ):
+        runner.run(_Worker(pipe, target, number, count).run())
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return uvloop's where it is installed: its timers are finer and its sockets cheaper."""
+    if find_spec("uvloop") is None:
+        return None
+    import uvloop  # noqa: PLC0415  (an extra)
+
+    return uvloop.new_event_loop
 
 
 class _Worker:
@@ -246,6 +260,7 @@ class _Worker:
         """Take jobs until the parent hangs up."""
         loop = asyncio.get_running_loop()
         loop.add_reader(self._pipe.fileno(), self._receive)
+        os.set_blocking(self._pipe.fileno(), True)  # uvloop's readers are not.
         try:
             client = open_client(self._target)
         except (ValueError, ImportError) as error:
@@ -259,7 +274,14 @@ class _Worker:
     async def _do(self, job: _Job, client: Client) -> None:
         rows = range(self._number, len(job.plan.rows), self._count)
         records = Records(len(job.plan.rows), journal=True)
-        engine = Engine(job.plan, client, records, max_inflight=job.max_inflight, rows=rows)
+        engine = Engine(
+            job.plan,
+            client,
+            records,
+            max_inflight=job.max_inflight,
+            rows=rows,
+            clock=time.monotonic,
+        )
         stop = asyncio.Event()
         await warm_up(client)
         with frozen_heap():
