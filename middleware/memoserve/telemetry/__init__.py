@@ -29,6 +29,8 @@ __all__ = [
     "INSTRUMENTS",
     "KEY_COLLISIONS",
     "KEY_REFUSALS",
+    "LABEL",
+    "LABEL_OVERFLOWS",
     "MODEL",
     "MODEL_DURATION",
     "MODEL_TIME_SAVED",
@@ -58,6 +60,7 @@ __all__ = [
     "WORKERS",
     "Instrument",
     "Kind",
+    "prometheus_family",
     "prometheus_label",
     "prometheus_names",
 ]
@@ -75,6 +78,7 @@ BREAKER: Final = "breaker"
 STATE: Final = "state"
 STORE: Final = "store"
 VERSION: Final = "version"
+LABEL: Final = "label"
 
 # The conventional HTTP ladder starts at 5 ms, where every cache hit would fall into one bucket.
 DURATION_BUCKETS: Final = (
@@ -212,6 +216,13 @@ WORKERS: Final = Instrument(
 BUILD_INFO: Final = Instrument(
     "memoserve.build_info", "gauge", "1", "Always 1; its label is the version.", (VERSION,)
 )
+LABEL_OVERFLOWS: Final = Instrument(
+    "memoserve.label.overflows",
+    "counter",
+    "{event}",
+    "Events counted under `other`, since their label had a hundred values already.",
+    (LABEL,),
+)
 BREAKER_OPEN: Final = Instrument(
     "memoserve.breaker.open",
     "gauge",
@@ -288,6 +299,7 @@ INSTRUMENTS: Final = (
     EVENT_LOOP_LAG,
     WORKERS,
     BUILD_INFO,
+    LABEL_OVERFLOWS,
     *NOT_YET_FED,
 )
 
@@ -307,8 +319,13 @@ def prometheus_names(instrument: Instrument) -> tuple[str, ...]:
     As the OpenTelemetry Prometheus exporter derives them: dots become underscores, then come the
     unit and the suffix of the kind.
     """
-    family = prometheus_label(instrument.name) + _UNIT_SUFFIXES.get(instrument.unit, "")
+    family = prometheus_family(instrument)
     return tuple(family + suffix for suffix in _SAMPLE_SUFFIXES[instrument.kind])
+
+
+def prometheus_family(instrument: Instrument) -> str:
+    """Return the name that an instrument's samples have in common."""
+    return prometheus_label(instrument.name) + _UNIT_SUFFIXES.get(instrument.unit, "")
 
 
 def prometheus_label(key: str) -> str:

@@ -4,15 +4,16 @@ Rule: a store is held weakly, since it lives as long as its cache, whoever measu
 """
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
-from opentelemetry.metrics import CallbackOptions, Observation
-
 from memoserve.stores import Store
-from memoserve.telemetry import STORE
+from memoserve.telemetry._ledger import Reading, Series
 
 __all__ = ["MeteredStore", "StoreUsage", "StoreUsages"]
+
+
+_OF_ONE_PROCESS = frozenset({"memory"})  # Any other store is one for all workers.
 
 
 class StoreUsage(Protocol):
@@ -68,17 +69,18 @@ class StoreUsages:
             known.append(weakref.ref(store))
         self._stores = known  # Replaced as a whole: another thread may be reading.
 
-    def reading(
-        self, number: Callable[[StoreUsage], int]
-    ) -> Callable[[CallbackOptions], Iterable[Observation]]:
-        """Make a callback that observes one of the numbers for each name of a store."""
+    def reading(self, number: Callable[[StoreUsage], int]) -> Reading:
+        """Make a reading of one of the numbers for each name of a store."""
 
-        def read(_: CallbackOptions) -> Iterable[Observation]:
+        def read() -> list[Series]:
             sums: dict[str, int] = {}
             for store in [reference() for reference in self._stores]:
                 if store is not None:
                     usage = store.usage()
                     sums[usage.name] = sums.get(usage.name, 0) + number(usage)
-            return [Observation(total, {STORE: name}) for name, total in sums.items()]
+            return [
+                Series((name,), total, is_shared=name not in _OF_ONE_PROCESS)
+                for name, total in sums.items()
+            ]
 
         return read

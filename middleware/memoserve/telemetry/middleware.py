@@ -4,12 +4,18 @@ Rule: whoever finds no record makes one and finishes it, exactly once, however t
 Nothing that goes wrong with metrics reaches a request.
 """
 
+import asyncio
+import importlib
 import logging
 import time
+from typing import TYPE_CHECKING
 
-from memoserve._asgi import ASGIApp, Receive, Scope, Send
+from memoserve._asgi import ASGIApp, Message, Receive, Scope, Send
 from memoserve._events import Observer, RequestRecord
-from memoserve.telemetry.otel import default_observer, prepare_default_observer
+from memoserve.telemetry.otel import OTelObserver, default_observer, prepare_default_observer
+
+if TYPE_CHECKING:
+    from memoserve.telemetry._server import MetricsServer
 
 __all__ = ["TelemetryMiddleware"]
 
@@ -22,34 +28,56 @@ class TelemetryMiddleware:
     Args:
         app: The application, with the other layers around it.
         observer: Who is told; without one, the `default_observer` of this process, which
-            decides at the first request whether the application has set a meter provider.
+            decides when the application has started, or at the first request, whether it has set
+            a meter provider.
+        metrics_port: Serve the metrics there, under any path, apart from the application.
+        metrics_host: On which address; `"0.0.0.0"` for all.
+
+    Attributes:
+        metrics: What listens on `metrics_port`, once the application has started.
 
     Raises:
-        ModuleNotFoundError: No observer, no provider, and no extra `prometheus` to make one with.
+        ValueError: A port without an observer that has metrics to show, or an impossible one.
+        ModuleNotFoundError: The environment or `metrics_port` asks for what an extra brings.
     """
 
-    def __init__(self, app: ASGIApp, *, observer: Observer | None = None) -> None:
+    metrics: "MetricsServer | None" = None
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        observer: Observer | None = None,
+        metrics_port: int | None = None,
+        metrics_host: str = "127.0.0.1",
+    ) -> None:
         self._app = app
-        self._observers: tuple[Observer, ...] | None = None  # Chosen at the first request.
+        self._observer = observer
+        self._observers: tuple[Observer, ...] | None = None  # Known from the start on.
         self._is_misplaced = False
+        self._port = metrics_port
+        self._host = metrics_host
         if observer is None:
             prepare_default_observer()
-        else:
-            self._observers = (observer,)
+        if metrics_port is not None:
+            _check_port(metrics_port, observer)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                send = self._attending(send)
             await self._app(scope, receive, send)
             return
-        if self._observers is None:
-            self._observers = _default_observers()
+        observers = self._observers
+        if observers is None:
+            observers = self._start()
         outer = scope.get("memoserve")
         if outer is not None:
-            self._join(outer, self._observers)
+            self._join(outer, observers)
             await self._app(scope, receive, send)
             return
-        record = RequestRecord(started=time.perf_counter(), observers=self._observers)
+        record = RequestRecord(started=time.perf_counter(), observers=observers)
         try:
             # A copy: who calls twice with one scope makes two requests.
             await self._app({**scope, "memoserve": record}, receive, send)
@@ -58,6 +86,52 @@ class TelemetryMiddleware:
             raise
         finally:
             record.finish(time.perf_counter())
+
+    def _attending(self, send: Send) -> Send:
+        """Begin when the application has started, and leave nothing unsaid when it has ended."""
+
+        async def attend_and_send(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                self._start()
+            elif message["type"].startswith("lifespan.shutdown."):
+                await asyncio.to_thread(self._flush)
+            await send(message)
+
+        return attend_and_send
+
+    def _start(self) -> tuple[Observer, ...]:
+        if self._observers is None:
+            self._observers = self._started()
+        return self._observers
+
+    def _started(self) -> tuple[Observer, ...]:
+        try:
+            observer = self._observer or default_observer()
+            if isinstance(observer, OTelObserver):
+                observer.start()
+                self._serve(observer)
+        except Exception:
+            _logger.exception("there will be no metrics")
+            return ()
+        return (observer,)
+
+    def _serve(self, observer: OTelObserver) -> None:
+        if self._port is None:
+            return
+        from memoserve.telemetry._server import MetricsServer  # noqa: PLC0415 - an extra.
+
+        try:
+            self.metrics = MetricsServer(observer, self._host, self._port)
+        except OSError:
+            _logger.exception("there are no metrics on port %d", self._port)
+
+    def _flush(self) -> None:
+        for observer in self._observers or ():
+            if isinstance(observer, OTelObserver):
+                try:
+                    observer.flush()
+                except Exception:
+                    _logger.exception("the last metrics are lost")
 
     def _join(self, record: RequestRecord, observers: tuple[Observer, ...]) -> None:
         """Have our observers told what becomes of a record that is another layer's."""
@@ -70,9 +144,9 @@ class TelemetryMiddleware:
             _logger.error("TelemetryMiddleware reports nothing: it must be outside the cache")
 
 
-def _default_observers() -> tuple[Observer, ...]:
-    try:
-        return (default_observer(),)
-    except Exception:
-        _logger.exception("there will be no metrics")
-        return ()
+def _check_port(port: int, observer: Observer | None) -> None:
+    if not 0 <= port <= 65_535:
+        raise ValueError(f"metrics_port must be a port, not {port!r}")
+    if observer is not None and not isinstance(observer, OTelObserver):
+        raise ValueError(f"metrics_port needs an OTelObserver, not {observer!r}")
+    importlib.import_module("memoserve.telemetry._server")  # To miss an extra now, not later.

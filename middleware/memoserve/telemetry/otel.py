@@ -1,19 +1,25 @@
 """The observer that feeds OpenTelemetry.
 
-Rule: a memory hit costs one synchronous record. Only histograms are recorded as events come;
-everything else is a plain number, which a callback hands over when somebody collects.
+Rule: an event is added up here, at the price of a dictionary entry; the numbers are handed over
+when somebody collects. Only to a provider of the application's own each value of a histogram is
+recorded as it comes, since its views, limits and exemplars apply to values.
 """
 
+import atexit
 import functools
+import logging
+import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from importlib import metadata
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import metrics
-from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
+from opentelemetry.metrics import MeterProvider
 
 from memoserve import telemetry as catalogue
 from memoserve._events import (
@@ -29,53 +35,73 @@ from memoserve._events import (
     StoreOpened,
     StoreWritten,
 )
-from memoserve.telemetry._instruments import Names, make_histogram, make_reading, make_tally
+from memoserve.telemetry import Instrument
+from memoserve.telemetry._bridge import METER, observe_readings, recording
 from memoserve.telemetry._lag import LoopLag
+from memoserve.telemetry._ledger import Histogram, Ledger, Names, Series, Totals
 from memoserve.telemetry._usage import StoreUsages
 
 if TYPE_CHECKING:
-    from prometheus_client.registry import Collector
+    from opentelemetry.sdk import metrics as sdk
+
+    from memoserve.telemetry._workers import Workers
 
 __all__ = ["OTelObserver", "default_observer", "prepare_default_observer"]
+
+_logger = logging.getLogger("memoserve")
 
 
 class OTelObserver:
     """Feed the instruments of the catalogue from events.
 
-    It reports to the given provider, else to the SDK's provider that the application has set
-    globally, else to a private one, which `memoserve.telemetry.scrape` can show to Prometheus.
+    Whatever else happens to the numbers, `memoserve.telemetry.scrape` can show them to Prometheus,
+    those of all workers of a server together. They also go to the given provider, else to the
+    SDK's provider that the application has set globally, else to a collector if
+    `OTEL_EXPORTER_OTLP_ENDPOINT` names one.
 
     Args:
         meter_provider: The provider, which no other `OTelObserver` reports to.
-        entry_age: Record `memoserve.entry.age`, too: a second record for each reuse.
+        entry_age: Measure `memoserve.entry.age`, too.
+        directory: Where the workers of one server, and nobody else, write their numbers down for
+            each other; `""` for not at all. By default `MEMOSERVE_METRICS_DIR`; without that, a
+            folder in shared memory where it is certain that this is a worker of uvicorn,
+            gunicorn, granian or hypercorn.
 
     Attributes:
-        registry: Where the private provider's metrics are read; None if it is another's.
+        workers: The numbers of all workers; None where this process is the only one.
 
     Raises:
         ValueError: Another observer reports to this provider; each number would be there twice.
-        ModuleNotFoundError: There is no provider and no extra `prometheus` to make one with.
     """
 
-    registry: "Collector | None" = None
+    workers: "Workers | None" = None
 
     def __init__(
-        self, meter_provider: MeterProvider | None = None, *, entry_age: bool = False
+        self,
+        meter_provider: MeterProvider | None = None,
+        *,
+        entry_age: bool = False,
+        directory: str | os.PathLike[str] | None = None,
     ) -> None:
-        provider = meter_provider or _global_provider() or self._own_provider()
-        if provider in _observers:
-            raise ValueError(f"{provider!r} has an OTelObserver already: give all layers that one")
-        _observers[provider] = self
-        self._models = Names()
-        self._variants = Names()
-        self._reasons = Names()
-        self._errors = Names()
+        self._directory = directory
+        self._starting = threading.Lock()
+        self._has_started = self._is_bridged = False
+        self._pushing: sdk.MeterProvider | None = None
+        self._models = self._names(catalogue.MODEL)
+        self._variants = self._names(catalogue.VARIANT)
+        self._reasons = self._names(catalogue.REASON)
+        self._errors = self._names(catalogue.ERROR_TYPE)
         self._stores = StoreUsages()
         self._lag = LoopLag()
-        meter = provider.get_meter("memoserve", _version())
-        self._make_histograms(meter, entry_age=entry_age)
-        self._make_tallies(meter)
-        self._make_readings(meter)
+        self._ledger = Ledger()
+        self._histograms: dict[Instrument, Histogram] = {}
+        self._begin_histograms(entry_age=entry_age)
+        self._begin_tallies()
+        self._begin_readings()
+        provider = meter_provider or _global_provider()
+        if provider is not None:
+            _register(provider, self)
+            self._bridge(provider, has_histograms=True)
         self._handlers: dict[type, Callable[[Any], None]] = {
             RequestStarted: self._on_request_started,
             RequestFinished: self._on_request_finished,
@@ -95,38 +121,97 @@ class OTelObserver:
         if handler is not None:
             handler(event)
 
-    def _own_provider(self) -> MeterProvider:
-        provider, self.registry = _private_provider_maker()()
-        return provider
+    def start(self) -> None:
+        """Join the other workers of this server, and push if the environment asks for it.
 
-    def _make_histograms(self, meter: Meter, *, entry_age: bool) -> None:
-        self._request_duration = make_histogram(meter, catalogue.REQUEST_DURATION)
-        self._model_duration = make_histogram(meter, catalogue.MODEL_DURATION)
-        self._store_duration = make_histogram(meter, catalogue.STORE_DURATION)
-        self._entry_age = make_histogram(meter, catalogue.ENTRY_AGE) if entry_age else None
+        It happens once, when the first request comes or the lifespan starts: by then a server
+        has forked its workers, and an application has set its provider.
+        """
+        with self._starting:
+            if not self._has_started:
+                self._has_started = True
+                self._push()
+                self._join_workers()
 
-    def _make_tallies(self, meter: Meter) -> None:
-        self._time_saved = make_tally(meter, catalogue.MODEL_TIME_SAVED)
-        self._bypasses = make_tally(meter, catalogue.BYPASSES)
-        self._active = make_tally(meter, catalogue.REQUEST_ACTIVE)
-        self._waiters = make_tally(meter, catalogue.FLIGHT_WAITERS)
-        self._collisions = make_tally(meter, catalogue.KEY_COLLISIONS)
-        self._refusals = make_tally(meter, catalogue.KEY_REFUSALS)
-        self._store_writes = make_tally(meter, catalogue.STORE_WRITES)
-        self._store_errors = make_tally(meter, catalogue.STORE_ERRORS)
+    def totals(self) -> Totals:
+        """Return what this process has counted."""
+        return self._ledger.totals()
 
-    def _make_readings(self, meter: Meter) -> None:
-        stores = self._stores
-        make_reading(meter, catalogue.STORE_USAGE, stores.reading(lambda usage: usage.bytes))
-        make_reading(meter, catalogue.STORE_LIMIT, stores.reading(lambda usage: usage.limit))
-        make_reading(meter, catalogue.STORE_ENTRIES, stores.reading(lambda usage: usage.entries))
-        make_reading(
-            meter, catalogue.STORE_EVICTIONS, stores.reading(lambda usage: usage.evictions)
-        )
-        make_reading(meter, catalogue.EVENT_LOOP_LAG, self._read_lag)
-        make_reading(meter, catalogue.WORKERS, lambda _: [Observation(1)])
-        build = {catalogue.VERSION: _version()}
-        make_reading(meter, catalogue.BUILD_INFO, lambda _: [Observation(1, build)])
+    def flush(self) -> None:
+        """Leave nothing unsaid: this process may end."""
+        if self.workers is not None:
+            self.workers.flush()
+        if self._pushing is not None:
+            self._pushing.force_flush()
+
+    def _push(self) -> None:
+        if not self._is_bridged and _is_push_wanted():
+            push = _push_module()
+            totals = push.can_hand_over_totals()
+            provider = push.pushing_provider(self._ledger, totals=totals)
+            self._bridge(provider, has_histograms=not totals)
+            self._pushing = provider
+
+    def _join_workers(self) -> None:
+        directory = _workers_directory(self._directory)
+        if directory is None:
+            return
+        if directory in _joined:
+            _logger.warning("a second observer in %s shows this process alone", directory)
+            return
+        _joined.add(directory)
+        try:
+            from memoserve.telemetry._workers import Workers  # noqa: PLC0415 - POSIX only.
+
+            self.workers = Workers(directory, self.totals)
+        except (OSError, ImportError):
+            _logger.exception("the workers' metrics cannot be added up in %s", directory)
+            return
+        atexit.register(self.workers.flush)
+
+    def _bridge(self, provider: MeterProvider, *, has_histograms: bool) -> None:
+        """Let an OpenTelemetry provider have all numbers."""
+        self._is_bridged = True
+        meter = provider.get_meter(METER, _version())
+        observe_readings(self._ledger, meter)
+        if has_histograms:
+            for instrument, histogram in self._histograms.items():
+                histogram.record_too = recording(meter, instrument)
+
+    def _histogram(self, instrument: Instrument) -> Histogram:
+        self._histograms[instrument] = self._ledger.histogram(instrument)
+        return self._histograms[instrument]
+
+    def _begin_histograms(self, *, entry_age: bool) -> None:
+        self._request_duration = self._histogram(catalogue.REQUEST_DURATION)
+        self._model_duration = self._histogram(catalogue.MODEL_DURATION)
+        self._store_duration = self._histogram(catalogue.STORE_DURATION)
+        self._entry_age = self._histogram(catalogue.ENTRY_AGE) if entry_age else None
+
+    def _begin_tallies(self) -> None:
+        tally = self._ledger.tally
+        self._time_saved = tally(catalogue.MODEL_TIME_SAVED)
+        self._bypasses = tally(catalogue.BYPASSES)
+        self._active = tally(catalogue.REQUEST_ACTIVE)
+        self._waiters = tally(catalogue.FLIGHT_WAITERS)
+        self._collisions = tally(catalogue.KEY_COLLISIONS)
+        self._refusals = tally(catalogue.KEY_REFUSALS)
+        self._store_writes = tally(catalogue.STORE_WRITES)
+        self._store_errors = tally(catalogue.STORE_ERRORS)
+        self._overflows = tally(catalogue.LABEL_OVERFLOWS)
+
+    def _begin_readings(self) -> None:
+        reading, stores, build = self._ledger.reading, self._stores, Series((_version(),), 1)
+        reading(catalogue.STORE_USAGE, stores.reading(lambda usage: usage.bytes))
+        reading(catalogue.STORE_LIMIT, stores.reading(lambda usage: usage.limit))
+        reading(catalogue.STORE_ENTRIES, stores.reading(lambda usage: usage.entries))
+        reading(catalogue.STORE_EVICTIONS, stores.reading(lambda usage: usage.evictions))
+        reading(catalogue.EVENT_LOOP_LAG, self._read_lag)
+        reading(catalogue.WORKERS, lambda: [Series((), 1)])
+        reading(catalogue.BUILD_INFO, lambda: [build])
+
+    def _names(self, key: str) -> Names:
+        return Names(lambda: self._overflows.add(1, key))
 
     def _on_request_started(self, event: RequestStarted) -> None:
         self._lag.watch()
@@ -134,38 +219,27 @@ class OTelObserver:
 
     def _on_request_finished(self, event: RequestFinished) -> None:
         model = self._models[event.model]
+        variant = self._variants[event.variant] if event.variant else ""
         self._active.add(-1, model)
-        attributes = {
-            catalogue.MODEL: model,
-            catalogue.CACHE_STATUS: event.status,
-            catalogue.OUTCOME: event.outcome,
-        }
-        if event.variant:  # Each attribute costs, and to Prometheus absent and empty are one.
-            attributes[catalogue.VARIANT] = self._variants[event.variant]
-        self._request_duration.record(event.seconds, attributes)
+        self._request_duration.record(event.seconds, model, variant, event.status, event.outcome)
         if event.status == "bypass":
             self._bypasses.add(1, model, self._reasons[event.reason])
         if event.saved:
             self._time_saved.add(event.saved, model)
         if self._entry_age is not None and event.age is not None:
-            self._entry_age.record(event.age, {catalogue.MODEL: model})
+            self._entry_age.record(event.age, model)
 
     def _on_model_called(self, event: ModelCalled) -> None:
-        model = self._models[event.model]
-        self._model_duration.record(
-            event.seconds, {catalogue.MODEL: model, catalogue.OUTCOME: event.outcome}
-        )
+        self._model_duration.record(event.seconds, self._models[event.model], event.outcome)
 
     def _on_store_written(self, event: StoreWritten) -> None:
         self._store_writes.add(1, self._models[event.model], event.result)
 
     def _on_store_called(self, event: StoreCalled) -> None:
-        attributes: dict[str, str] = {catalogue.OPERATION: event.operation}
-        if event.error:
-            error = self._errors[event.error]
-            attributes[catalogue.ERROR_TYPE] = error
+        error = self._errors[event.error] if event.error else ""
+        if error:
             self._store_errors.add(1, event.operation, error)
-        self._store_duration.record(event.seconds, attributes)
+        self._store_duration.record(event.seconds, event.operation, error)
 
     def _on_store_opened(self, event: StoreOpened) -> None:
         self._stores.add(event.store)
@@ -182,12 +256,13 @@ class OTelObserver:
     def _on_key_refused(self, event: KeyRefused) -> None:
         self._refusals.add(1, self._models[event.model])
 
-    def _read_lag(self, _: CallbackOptions) -> Iterable[Observation]:
+    def _read_lag(self) -> list[Series]:
         seconds = self._lag.seconds()
-        return [] if seconds is None else [Observation(seconds)]
+        return [] if seconds is None else [Series((), seconds)]
 
 
 _observers: weakref.WeakKeyDictionary[MeterProvider, OTelObserver] = weakref.WeakKeyDictionary()
+_joined: set[Path] = set()  # Directories that an observer of this process writes to.
 _default_lock = threading.Lock()
 
 
@@ -206,10 +281,10 @@ def prepare_default_observer() -> None:
     The choice of a provider is left to the first request, since applications set theirs late.
 
     Raises:
-        ModuleNotFoundError: As for `OTelObserver`.
+        ModuleNotFoundError: The environment wants metrics pushed, and the extra `otlp` is missing.
     """
-    if _global_provider() is None:
-        _private_provider_maker()
+    if _global_provider() is None and _is_push_wanted():
+        _push_module()
 
 
 @functools.cache
@@ -220,20 +295,58 @@ def _make_default() -> OTelObserver:
     return OTelObserver(provider)
 
 
+def _register(provider: MeterProvider, observer: OTelObserver) -> None:
+    if provider in _observers:
+        raise ValueError(f"{provider!r} has an OTelObserver already: give all layers that one")
+    _observers[provider] = observer
+
+
 def _global_provider() -> MeterProvider | None:
     """Return what the application has set, if that is the SDK's: the API alone measures nothing.
 
     If the SDK was never imported, nobody can have made such a provider.
     """
     provider = metrics.get_meter_provider()
-    sdk: Any = sys.modules.get("opentelemetry.sdk.metrics")
-    return provider if sdk is not None and isinstance(provider, sdk.MeterProvider) else None
+    sdk_metrics: Any = sys.modules.get("opentelemetry.sdk.metrics")
+    is_real = sdk_metrics is not None and isinstance(provider, sdk_metrics.MeterProvider)
+    return provider if is_real else None
 
 
-def _private_provider_maker() -> "Callable[[], tuple[MeterProvider, Collector]]":
-    from memoserve.telemetry._prometheus import private_provider  # noqa: PLC0415 - an extra.
+def _is_push_wanted() -> bool:
+    """Tell what the standard variables say; `none` and a disabled SDK win over an endpoint."""
+    variables = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    is_off = (
+        os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
+        or os.environ.get("OTEL_METRICS_EXPORTER", "otlp") != "otlp"
+    )
+    return not is_off and any(os.environ.get(name) for name in variables)
 
-    return private_provider
+
+def _push_module() -> ModuleType:
+    from memoserve.telemetry import _push  # noqa: PLC0415 - an extra.
+
+    return _push
+
+
+def _workers_directory(chosen: str | os.PathLike[str] | None) -> Path | None:
+    """Return where this process meets the other workers of its server, if it has any."""
+    if chosen is None:
+        chosen = os.environ.get("MEMOSERVE_METRICS_DIR")
+    if chosen is not None:
+        return Path(chosen) if chosen else None
+    # Two programs that a shell has started have one parent, too: those must not be added up.
+    is_worker = "gunicorn" in sys.modules or _has_multiprocessing_parent()
+    if not is_worker or os.name != "posix":
+        return None
+    from memoserve.telemetry._workers import server_directory  # noqa: PLC0415 - POSIX only.
+
+    return server_directory()
+
+
+def _has_multiprocessing_parent() -> bool:
+    """Tell whether another Python process has started this one to share its work."""
+    multiprocessing: Any = sys.modules.get("multiprocessing")
+    return multiprocessing is not None and multiprocessing.parent_process() is not None
 
 
 def _version() -> str:

@@ -1,72 +1,60 @@
 """The page that Prometheus scrapes.
 
 Rule: a scrape never holds up the event loop nor takes a thread from the application, however many
-ask for the page and however long it is, and it never passes an empty page off as an answer.
+ask for the page and however long it is, and whoever may not read it learns nothing.
 """
 
 import asyncio
+import hmac
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Literal
 
-from prometheus_client import REGISTRY
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.registry import Collector
+import msgspec
 
 from memoserve._asgi import Receive, Scope, Send, respond
-from memoserve.telemetry import BUILD_INFO, prometheus_label
-from memoserve.telemetry._prometheus import GuardedReader
+from memoserve.telemetry._exposition import OPENMETRICS, Collector, content_type, families, render
+from memoserve.telemetry._ledger import Totals
 from memoserve.telemetry.otel import OTelObserver, default_observer
 
-__all__ = ["GuardedReader", "MetricsApp", "MetricsPage", "render"]
+__all__ = ["MetricsApp", "MetricsPage"]
 
 _logger = logging.getLogger("memoserve")
 
-_OPENMETRICS = "application/openmetrics-text"
-_PLAIN = "text/plain; charset=utf-8"
-
-# Every observer shows it from its first moment, a prefix before it or not.
-_SIGN_OF_LIFE = prometheus_label(BUILD_INFO.name).encode()
-
-_NOT_HERE = b"""\
-memoserve's metrics go to the MeterProvider that this application has set, and no metric of it
-shows up in the Prometheus registry that this page reads. Give that provider a
-memoserve.telemetry.scrape.GuardedReader(registry) and this page the same registry, or scrape
-where the provider exports to.
-"""
-_FAILED = b"""\
-A metric could not be rendered; the log says which. If it is an exponential histogram, have it
-read by memoserve.telemetry.scrape.GuardedReader, which leaves it out, instead of a
-PrometheusMetricReader.
-"""
+_Format = Literal["plain", "openmetrics"]
 
 
-@dataclass(frozen=True, slots=True)
-class MetricsPage:
+class MetricsPage(msgspec.Struct, frozen=True):
     """What a scraper gets."""
 
     status: int
-    content_type: str
+    headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
 
 
 class MetricsApp:
     """An ASGI app that answers GET and HEAD with the metrics, under any path.
 
-    It never compresses: that would cost more CPU than the rendering.
+    It shows the numbers of all workers of a server together. It never compresses: that would cost
+    more CPU than the rendering.
 
     Args:
         observer: Whose metrics are shown: the one that `TelemetryMiddleware` was given, if it
             was given one; else this process's default.
-        registry: What to show instead of the observer's registry: anything with `collect()`.
-        max_age: Seconds between the end of a rendering and the start of the next; scrapes in
-            between get the same page. 0 renders for each.
+        registry: What to show beside them, such as `prometheus_client.REGISTRY` with its
+            figures of the process: of the worker that renders the page, not of all.
+        max_age: Seconds for which a page is shown again, by any worker. 0 renders for each.
+        token: Who sends it (`Authorization: Bearer ...`) may read the page.
+        allow: Networks such as `"10.0.0.0/8"` or addresses whose clients may read it. Behind a
+            proxy of the same host everybody comes from 127.0.0.1: take a token there, or a port
+            of its own. With neither `token` nor `allow`, everybody may read it.
         clock: Seconds that only grow.
 
     Raises:
-        ValueError: `max_age` is negative.
+        ValueError: `max_age` is negative, `token` is empty or `allow` names no network.
     """
 
     def __init__(
@@ -75,15 +63,18 @@ class MetricsApp:
         *,
         registry: Collector | None = None,
         max_age: float = 1.0,
+        token: str | None = None,
+        allow: Iterable[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not max_age >= 0:
             raise ValueError(f"max_age must not be negative, not {max_age!r}")
+        self._guard = _Guard(token, allow)
         self._observer = observer
         self._registry = registry
         self._max_age = max_age
         self._clock = clock
-        self._pages: dict[bool, tuple[float, MetricsPage]] = {}  # Only the thread touches it.
+        self._pages: dict[_Format, tuple[float, bytes]] = {}  # Only the thread touches it.
         # One thread, since two renderings at once would only compete for the GIL; our own, since
         # anyio's forty are for the application's handlers.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="memoserve-metrics")
@@ -97,49 +88,93 @@ class MetricsApp:
         del receive
         if scope["type"] != "http":
             raise RuntimeError(f"MetricsApp answers HTTP requests, not {scope['type']}")
-        if scope["method"] not in ("GET", "HEAD"):
-            await respond(send, 405, [(b"allow", b"GET, HEAD"), (b"content-length", b"0")], ())
-            return
-        page = await asyncio.get_running_loop().run_in_executor(
-            self._thread, self._page, _wants_openmetrics(scope)
+        client = scope.get("client")
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        page = await asyncio.wrap_future(
+            self._thread.submit(
+                self.answer,
+                scope["method"],
+                client[0] if client else "",
+                authorization=headers.get(b"authorization", b""),
+                accept=headers.get(b"accept", b""),
+            )
         )
-        headers = [
-            (b"content-type", page.content_type.encode()),
-            (b"content-length", b"%d" % len(page.body)),
-        ]
-        await respond(send, page.status, headers, [] if scope["method"] == "HEAD" else [page.body])
+        body = [] if scope["method"] == "HEAD" else [page.body]
+        await respond(send, page.status, [*page.headers], body)
 
-    def _page(self, openmetrics: bool) -> MetricsPage:  # noqa: FBT001 - from run_in_executor.
-        kept = self._pages.get(openmetrics)
-        if kept is not None and self._clock() - kept[0] < self._max_age:
-            return kept[1]
-        page = self._render(openmetrics=openmetrics)
-        self._pages[openmetrics] = (self._clock(), page)
-        return page
-
-    def _render(self, *, openmetrics: bool) -> MetricsPage:
+    def answer(
+        self, method: str, client: str, *, authorization: bytes = b"", accept: bytes = b""
+    ) -> MetricsPage:
+        """Answer one scrape, in a thread where nobody minds the waiting."""
+        if not self._guard.admits(client, authorization):
+            return self._guard.refusal
+        if method not in ("GET", "HEAD"):
+            return _page(405, b"", (b"allow", b"GET, HEAD"))
+        # Whoever reads OpenMetrics prefers it. The versions it names are not looked at: there is
+        # one that everybody reads, and a page for each spelling would let a client fill the memory.
+        wants: _Format = "openmetrics" if OPENMETRICS.encode() in accept.lower() else "plain"
         try:
-            registry = self._registry or (self._observer or default_observer()).registry
-            page = render(registry or REGISTRY, openmetrics=openmetrics)
+            body = self._body(wants)
         except Exception:
             _logger.exception("the metrics could not be rendered")
-            return MetricsPage(500, _PLAIN, _FAILED)
-        return page if _SIGN_OF_LIFE in page.body else MetricsPage(501, _PLAIN, _NOT_HERE)
+            return _page(503, b"The metrics could not be rendered; the log says why.\n")
+        kind = content_type(openmetrics=wants == "openmetrics")
+        return _page(200, body, (b"content-type", kind.encode()))
+
+    def _body(self, wants: _Format) -> bytes:
+        observer = self._observer or default_observer()
+        observer.start()
+        if observer.workers is not None:
+            return observer.workers.page(
+                wants, self._max_age, lambda totals: self._rendered(totals, wants)
+            )
+        kept = self._pages.get(wants)
+        if kept is not None and self._clock() - kept[0] < self._max_age:
+            return kept[1]
+        body = self._rendered(observer.totals(), wants)
+        self._pages[wants] = (self._clock(), body)
+        return body
+
+    def _rendered(self, totals: Totals, wants: _Format) -> bytes:
+        beside = [] if self._registry is None else [self._registry.collect()]
+        return render([families(totals), *beside], openmetrics=wants == "openmetrics")
 
 
-def render(registry: Collector, *, openmetrics: bool = False) -> MetricsPage:
-    """Render what the registry collects, as OpenMetrics 1.0 or Prometheus' text 0.0.4."""
-    encode, content_type = choose_encoder(_OPENMETRICS if openmetrics else "")
-    return MetricsPage(200, content_type, encode(registry))
+class _Guard:
+    """Who may read the page."""
+
+    def __init__(self, token: str | None, allow: Iterable[str]) -> None:
+        if token == "":
+            raise ValueError("token must not be empty")
+        if isinstance(allow, str):
+            raise ValueError(f"allow must be several networks, not {allow!r}")
+        self._expected = None if token is None else b"Bearer " + token.encode()
+        self._networks: list[IPv4Network | IPv6Network] = [ip_network(each) for each in allow]
+        self.refusal = _page(403, b"This address may not read the metrics.\n")
+        if token is not None:
+            challenge = (b"www-authenticate", b'Bearer realm="metrics"')
+            self.refusal = _page(401, b"The metrics need a bearer token.\n", challenge)
+
+    def admits(self, client: str, authorization: bytes) -> bool:
+        if self._expected is None and not self._networks:
+            return True
+        has_token = self._expected is not None and hmac.compare_digest(
+            authorization, self._expected
+        )
+        return has_token or self._is_near(client)
+
+    def _is_near(self, client: str) -> bool:
+        try:
+            address = ip_address(client)
+        except ValueError:  # A Unix socket has none.
+            return False
+        mapped = getattr(address, "ipv4_mapped", None)  # Of a socket that takes both families.
+        return any((mapped or address) in network for network in self._networks)
 
 
-def _wants_openmetrics(scope: Scope) -> bool:
-    """Tell whether the scraper reads OpenMetrics; all that do prefer it.
+def _page(status: int, body: bytes, *headers: tuple[bytes, bytes]) -> MetricsPage:
+    kind = () if any(name == b"content-type" for name, _ in headers) else (_PLAIN,)
+    return MetricsPage(status, (*kind, *headers, (b"content-length", b"%d" % len(body))), body)
 
-    The versions it names are not looked at: there is one that everybody reads, and a page for
-    each spelling of a version would let a client fill the memory.
-    """
-    return any(
-        name.lower() == b"accept" and _OPENMETRICS.encode() in value.lower()
-        for name, value in scope["headers"]
-    )
+
+_PLAIN = (b"content-type", b"text/plain; charset=utf-8")

@@ -4,6 +4,9 @@ import subprocess
 import sys
 
 import pytest
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.sdk.metrics import MeterProvider
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from memoserve.telemetry import (
@@ -20,9 +23,9 @@ from memoserve.telemetry import (
     prometheus_label,
     prometheus_names,
 )
-from memoserve.telemetry._instruments import make_histogram, make_tally
-from memoserve.telemetry._prometheus import private_provider
-from memoserve.telemetry.scrape import render
+from memoserve.telemetry._bridge import observe_readings, recording
+from memoserve.telemetry._exposition import families, render
+from memoserve.telemetry._ledger import Ledger
 
 
 def test_every_instrument_is_listed_once_and_explained() -> None:
@@ -70,19 +73,40 @@ def test_prometheus_spells_a_name(instrument: Instrument, names: tuple[str, ...]
 
 @pytest.mark.parametrize("instrument", INSTRUMENTS, ids=lambda each: each.name)
 def test_prometheus_exporter_agrees_on_every_name_and_label(instrument: Instrument) -> None:
-    provider, registry = private_provider()
-    meter = provider.get_meter("test")
+    """OpenTelemetry's exporter and our own page, which need not know of each other."""
+    registry = CollectorRegistry()
+    reader = PrometheusMetricReader(
+        disable_target_info=True, scope_info_enabled=False, registry=registry
+    )
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    ledger, values = Ledger(), ("x",) * len(instrument.attributes)
     if instrument.kind == "histogram":
-        make_histogram(meter, instrument).record(1, dict.fromkeys(instrument.attributes, "x"))
+        ledger.histogram(instrument).record(1, *values)
+        recording(provider.get_meter("test"), instrument)(1, values)
     else:
-        make_tally(meter, instrument).add(1, *["x"] * len(instrument.attributes))
+        ledger.tally(instrument).add(1, *values)
+        observe_readings(ledger, provider.get_meter("test"))
 
-    families = text_string_to_metric_families(render(registry).body.decode())
+    theirs = _samples(generate_latest(registry))
+    ours = _samples(render([families(ledger.totals())]))
 
-    samples = [sample for family in families for sample in family.samples]
-    labels = {label for sample in samples for label in sample.labels} - {"le"}
-    assert {sample.name for sample in samples} == set(prometheus_names(instrument))
+    assert ours == theirs
+    assert {name for name, _, _ in ours} == set(prometheus_names(instrument))
+    labels = {label for _, labels, _ in ours for label, _ in labels} - {"le"}
     assert labels == {prometheus_label(key) for key in instrument.attributes}
+
+
+def _samples(page: bytes) -> list[tuple[str, frozenset[tuple[str, str]], float]]:
+    return [
+        (sample.name, frozenset(_numbered(sample.labels).items()), sample.value)
+        for family in text_string_to_metric_families(page.decode())
+        for sample in family.samples
+    ]
+
+
+def _numbered(labels: dict[str, str]) -> dict[str, str]:
+    """Bounds may be spelled `1` or `1.0`."""
+    return {name: str(float(value)) if name == "le" else value for name, value in labels.items()}
 
 
 def test_what_is_opt_in_says_so() -> None:

@@ -2,8 +2,11 @@
 
 import asyncio
 import logging
+import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -262,3 +265,148 @@ async def test_the_numbers_add_up_around_a_real_cache(
     assert sum(measured(BYPASSES).values()) == 1
     assert sum(measured(MODEL_DURATION).values()) == 2
     assert sum(measured(REQUEST_ACTIVE).values()) == 0
+
+
+async def lifespan(app: ASGIApp, *messages: str) -> list[str]:
+    """Let an app live that sends these messages."""
+    sent: list[str] = []
+
+    async def receive() -> Scope:
+        raise AssertionError
+
+    async def send(message: Scope) -> None:
+        sent.append(message["type"])
+
+    await app({"type": "lifespan", "messages": messages}, receive, send)
+    return sent
+
+
+async def living(scope: Scope, receive: Receive, send: Send) -> None:
+    for message in scope["messages"]:
+        await send({"type": message})
+
+
+async def scoped(scope: Scope, receive: Receive, send: Send) -> None:
+    await (living if scope["type"] == "lifespan" else answer_hit)(scope, receive, send)
+
+
+class Attended(OTelObserver):
+    """Notes what it is asked to do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def start(self) -> None:
+        self.seen.append("start")
+        super().start()
+
+    def flush(self) -> None:
+        self.seen.append("flush")
+        super().flush()
+
+
+async def test_an_application_that_starts_and_ends_is_attended() -> None:
+    observer = Attended()
+    app = TelemetryMiddleware(living, observer=observer)
+    messages = ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+    sent = await lifespan(app, *messages)
+
+    assert sent == messages
+    assert observer.seen == ["start", "flush"]
+
+
+async def test_a_request_before_the_start_starts_it_once() -> None:
+    observer = Attended()
+    app = TelemetryMiddleware(scoped, observer=observer)
+
+    await call(app)
+    await lifespan(app, "lifespan.startup.complete")
+
+    assert observer.seen == ["start"]
+
+
+async def test_an_application_that_cannot_start_has_no_metrics() -> None:
+    observer = Attended()
+
+    await lifespan(TelemetryMiddleware(living, observer=observer), "lifespan.startup.failed")
+
+    assert observer.seen == []
+
+
+async def test_what_cannot_be_flushed_is_said_and_no_harm(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Full(OTelObserver):
+        def flush(self) -> None:
+            raise OSError("no space")
+
+    for observer in (Full(), Notebook()):
+        app = TelemetryMiddleware(living, observer=observer)
+        sent = await lifespan(app, "lifespan.startup.complete", "lifespan.shutdown.complete")
+        assert len(sent) == 2
+
+    assert [entry.message for entry in caplog.records] == ["the last metrics are lost"]
+
+
+async def test_metrics_have_a_port_of_their_own(observer: OTelObserver) -> None:
+    app = TelemetryMiddleware(answer_hit, observer=observer, metrics_port=0)
+    await call(app)
+    assert app.metrics is not None
+
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{app.metrics.port}") as client:
+        page = await client.get("/metrics")
+        head = await client.head("/metrics")
+        again = await client.get(
+            "/any/path", headers={"accept": "application/openmetrics-text; version=1.0.0"}
+        )
+        refused = await client.post("/metrics")
+    app.metrics.close()
+
+    assert 'memoserve_request_duration_seconds_count{cache_status="hit"' in page.text
+    assert (head.status_code, head.content) == (200, b"")
+    assert again.text.endswith("# EOF\n")
+    assert refused.status_code == 501
+
+
+async def test_a_port_that_is_taken_costs_the_port_and_no_metrics(
+    observer: OTelObserver, caplog: pytest.LogCaptureFixture, measured: Measured
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        await call(TelemetryMiddleware(answer_hit, observer=observer, metrics_port=port))
+
+    assert f"there are no metrics on port {port}" in caplog.text
+    assert sum(measured(REQUEST_DURATION).values()) == 1
+
+
+async def test_workers_share_a_port(tmp_path: Path) -> None:
+    observers = [OTelObserver(directory=tmp_path / str(number)) for number in range(2)]
+    first = TelemetryMiddleware(answer_hit, observer=observers[0], metrics_port=0)
+    await call(first)
+    assert first.metrics is not None
+    second = TelemetryMiddleware(answer_hit, observer=observers[1], metrics_port=first.metrics.port)
+
+    await call(second)
+
+    assert second.metrics is not None
+    for each in (first, second):
+        each.metrics.close()  # type: ignore[union-attr] # It was asserted.
+    for observer in observers:
+        assert observer.workers is not None
+        observer.workers.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        pytest.param({"metrics_port": 65_536}, "must be a port, not 65536", id="no-port"),
+        pytest.param(
+            {"metrics_port": 1, "observer": Notebook()}, "needs an OTelObserver", id="no-metrics"
+        ),
+    ],
+)
+def test_a_port_without_metrics_is_refused(options: Any, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        TelemetryMiddleware(answer_hit, **options)

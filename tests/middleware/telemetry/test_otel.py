@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opentelemetry.metrics import CallbackOptions
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
@@ -32,7 +31,7 @@ from memoserve._events import (
     StoreOpened,
     StoreWritten,
 )
-from memoserve.stores.memory import MemoryStore
+from memoserve.stores.memory import MemoryStore, StoreUsage
 from memoserve.telemetry import (
     BUILD_INFO,
     BYPASSES,
@@ -42,6 +41,7 @@ from memoserve.telemetry import (
     FLIGHT_WAITERS,
     INSTRUMENTS,
     KEY_COLLISIONS,
+    LABEL_OVERFLOWS,
     MODEL_DURATION,
     MODEL_TIME_SAVED,
     NOT_YET_FED,
@@ -56,7 +56,7 @@ from memoserve.telemetry import (
     WORKERS,
     Instrument,
 )
-from memoserve.telemetry._instruments import Tally
+from memoserve.telemetry._ledger import Series, Tally
 from memoserve.telemetry.otel import OTelObserver, default_observer, prepare_default_observer
 
 Measured = Callable[[Instrument], dict[frozenset[tuple[str, str]], float]]
@@ -98,6 +98,7 @@ async def feed_everything(observer: OTelObserver, store: MemoryStore) -> None:
         KeyRefused("sentiment"),
     ]
     assert {type(event) for event in events} == set(typing.get_args(Event))
+    events += [StoreCalled("get", 0.001, f"Error{number}") for number in range(100)]
     for event in events:
         observer.observe(event)
 
@@ -236,6 +237,10 @@ def test_names_without_end_end_as_other(observer: OTelObserver, measured: Measur
         observer.observe(finished("bypass", model="scanner-0", variant=f"v{number}"))
 
     models = measured(MODEL_DURATION)
+    overflows = measured(LABEL_OVERFLOWS)
+    assert overflows[attributes(label="model")] == 800
+    assert overflows[frozenset({("label", "error.type")})] == 400
+    assert overflows[attributes(label="variant")] == 400
     assert len(models) == 101
     assert models[attributes(model="other", outcome="ok")] == 400
     assert measured(KEY_COLLISIONS)[attributes(model="other")] == 400
@@ -323,7 +328,7 @@ async def test_the_lag_is_that_of_the_loop_which_serves(
 
 def test_nothing_is_lost_between_threads() -> None:
     """Several event loops in one process may share an observer."""
-    tally = Tally(("model",))
+    tally = Tally()
     other = threading.Thread(target=lambda: tally.add(1, "sentiment"))
 
     class One(float):
@@ -337,7 +342,7 @@ def test_nothing_is_lost_between_threads() -> None:
     tally.add(One(), "sentiment")
     other.join()
 
-    assert [observation.value for observation in tally.read(CallbackOptions())] == [2]
+    assert tally.read() == [Series(("sentiment",), 2)]
 
 
 def test_two_observers_cannot_count_everything_twice(provider: MeterProvider) -> None:
@@ -354,7 +359,6 @@ def test_the_applications_provider_is_used(
 
     observer.observe(KeyCollided("sentiment"))
 
-    assert observer.registry is None
     assert measured(KEY_COLLISIONS) == {attributes(model="sentiment"): 1}
 
 
@@ -366,26 +370,57 @@ def test_the_default_joins_an_observer_on_the_applications_provider(
     assert default_observer() is mine
 
 
-def test_the_default_is_made_on_the_applications_provider(global_provider: MeterProvider) -> None:
+def test_the_default_is_made_on_the_applications_provider(
+    global_provider: MeterProvider, measured: Measured
+) -> None:
     prepare_default_observer()
     first = default_observer()
 
-    assert first.registry is None
+    first.observe(KeyCollided("sentiment"))
+
     assert default_observer() is first
+    assert measured(KEY_COLLISIONS) == {attributes(model="sentiment"): 1}
 
 
-def test_without_a_provider_everyone_shares_a_private_one(fresh_process: None) -> None:
+def test_without_a_provider_the_numbers_are_kept_all_the_same(fresh_process: None) -> None:
     prepare_default_observer()
     first = default_observer()
 
-    assert first.registry is not None
+    first.observe(KeyCollided("sentiment"))
+
     assert default_observer() is first
+    assert first.totals()[KEY_COLLISIONS.name] == [Series(("sentiment",), 1)]
 
 
-def test_private_observers_do_not_meet() -> None:
-    first, second = OTelObserver(), OTelObserver()
+def test_what_the_application_exports_and_what_is_shown_agree(
+    observer: OTelObserver, measured: Measured
+) -> None:
+    for status in typing.get_args(CacheStatus):
+        observer.observe(finished(status, saved=0.5))
 
-    assert first.registry is not second.registry
+    (saved,) = observer.totals()[MODEL_TIME_SAVED.name]
+    counts = {
+        series.values: sum(series.counts) for series in observer.totals()[REQUEST_DURATION.name]
+    }
+    assert measured(MODEL_TIME_SAVED) == {attributes(model="sentiment"): saved.number}
+    assert sorted(counts.values()) == sorted(measured(REQUEST_DURATION).values()) == [1] * 6
+
+
+def test_a_reading_that_fails_costs_itself_and_one_line(
+    observer: OTelObserver, measured: Measured, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(MemoryStore):
+        def usage(self) -> StoreUsage:
+            raise RuntimeError("no idea")
+
+    store = Broken()
+    observer.observe(StoreOpened(store))
+
+    readings = [measured(STORE_USAGE), measured(STORE_USAGE), measured(WORKERS)]
+
+    assert readings == [{}, {}, {frozenset(): 1}]
+    told = [entry.message for entry in caplog.records if "usage" in entry.message]
+    assert told == ["memoserve.store.usage cannot be read; this is logged once"]
 
 
 def test_a_checkout_has_no_version(
@@ -400,13 +435,12 @@ def test_a_checkout_has_no_version(
     assert measured(BUILD_INFO) == {attributes(version="unknown"): 1}
 
 
-@pytest.mark.parametrize("missing", ["opentelemetry.sdk", "opentelemetry.exporter.prometheus"])
-def test_what_is_missing_has_a_name_and_a_remedy(missing: str) -> None:
-    script = f"""
+def test_what_is_missing_has_a_name_and_a_remedy() -> None:
+    script = """
 import sys
-sys.modules[{missing!r}] = None  # As if it were not installed.
-from memoserve.telemetry.otel import OTelObserver
-OTelObserver()
+sys.modules["prometheus_client"] = None  # As if it were not installed.
+import memoserve.telemetry.middleware  # It counts without.
+import memoserve.telemetry.scrape
 """
 
     run = subprocess.run(
@@ -414,5 +448,5 @@ OTelObserver()
     )
 
     assert run.returncode == 1
-    assert run.stderr.strip().splitlines()[-1].endswith("pip install 'memoserve[prometheus]'")
-    assert missing in run.stderr.strip().splitlines()[-1]
+    last = run.stderr.strip().splitlines()[-1]
+    assert last.endswith("prometheus_client: pip install 'memoserve[prometheus]'")
