@@ -8,6 +8,7 @@ series is bounded here, whatever names come in.
 import logging
 import threading
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 import msgspec
@@ -56,14 +57,16 @@ class Names(dict[str, str]):
 class Tally:
     """The numbers of a counter or of a gauge that goes up and down."""
 
+    __slots__ = ("_lock", "_numbers")
+
     def __init__(self) -> None:
-        self._numbers: dict[Values, float] = {}
+        self._numbers = defaultdict[Values, float](int)
         self._lock = threading.Lock()
 
-    def add(self, amount: float, *values: str) -> None:
+    def add(self, amount: float, values: Values) -> None:
         """Add to the number of these attribute values."""
         with self._lock:
-            self._numbers[values] = self._numbers.get(values, 0) + amount
+            self._numbers[values] += amount
 
     def read(self) -> list[Series]:
         """Return every number."""
@@ -78,14 +81,15 @@ class Histogram:
         record_too: Called with each value and its attributes, too.
     """
 
-    record_too: Callable[[float, Values], None] | None = None
+    __slots__ = ("_bounds", "_lock", "_series", "record_too")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.record_too: Callable[[float, Values], None] | None = None
         self._bounds = bounds
         self._series: dict[Values, Series] = {}
         self._lock = threading.Lock()
 
-    def record(self, value: float, *values: str) -> None:
+    def record(self, value: float, values: Values) -> None:
         """Count a value; a bucket holds what is at most its bound."""
         with self._lock:
             series = self._series.get(values)

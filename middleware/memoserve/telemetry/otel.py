@@ -211,50 +211,50 @@ class OTelObserver:
         reading(catalogue.BUILD_INFO, lambda: [build])
 
     def _names(self, key: str) -> Names:
-        return Names(lambda: self._overflows.add(1, key))
+        return Names(lambda: self._overflows.add(1, (key,)))
 
     def _on_request_started(self, event: RequestStarted) -> None:
         self._lag.watch()
-        self._active.add(1, self._models[event.model])
+        self._active.add(1, (self._models[event.model],))
 
     def _on_request_finished(self, event: RequestFinished) -> None:
         model = self._models[event.model]
         variant = self._variants[event.variant] if event.variant else ""
-        self._active.add(-1, model)
-        self._request_duration.record(event.seconds, model, variant, event.status, event.outcome)
+        self._active.add(-1, (model,))
+        self._request_duration.record(event.seconds, (model, variant, event.status, event.outcome))
         if event.status == "bypass":
-            self._bypasses.add(1, model, self._reasons[event.reason])
+            self._bypasses.add(1, (model, self._reasons[event.reason]))
         if event.saved:
-            self._time_saved.add(event.saved, model)
+            self._time_saved.add(event.saved, (model,))
         if self._entry_age is not None and event.age is not None:
-            self._entry_age.record(event.age, model)
+            self._entry_age.record(event.age, (model,))
 
     def _on_model_called(self, event: ModelCalled) -> None:
-        self._model_duration.record(event.seconds, self._models[event.model], event.outcome)
+        self._model_duration.record(event.seconds, (self._models[event.model], event.outcome))
 
     def _on_store_written(self, event: StoreWritten) -> None:
-        self._store_writes.add(1, self._models[event.model], event.result)
+        self._store_writes.add(1, (self._models[event.model], event.result))
 
     def _on_store_called(self, event: StoreCalled) -> None:
         error = self._errors[event.error] if event.error else ""
         if error:
-            self._store_errors.add(1, event.operation, error)
-        self._store_duration.record(event.seconds, event.operation, error)
+            self._store_errors.add(1, (event.operation, error))
+        self._store_duration.record(event.seconds, (event.operation, error))
 
     def _on_store_opened(self, event: StoreOpened) -> None:
         self._stores.add(event.store)
 
     def _on_follower_joined(self, event: FollowerJoined) -> None:
-        self._waiters.add(1, self._models[event.model])
+        self._waiters.add(1, (self._models[event.model],))
 
     def _on_follower_left(self, event: FollowerLeft) -> None:
-        self._waiters.add(-1, self._models[event.model])
+        self._waiters.add(-1, (self._models[event.model],))
 
     def _on_key_collided(self, event: KeyCollided) -> None:
-        self._collisions.add(1, self._models[event.model])
+        self._collisions.add(1, (self._models[event.model],))
 
     def _on_key_refused(self, event: KeyRefused) -> None:
-        self._refusals.add(1, self._models[event.model])
+        self._refusals.add(1, (self._models[event.model],))
 
     def _read_lag(self) -> list[Series]:
         seconds = self._lag.seconds()

@@ -81,10 +81,10 @@ def test_prometheus_exporter_agrees_on_every_name_and_label(instrument: Instrume
     provider = MeterProvider([reader], shutdown_on_exit=False)
     ledger, values = Ledger(), ("x",) * len(instrument.attributes)
     if instrument.kind == "histogram":
-        ledger.histogram(instrument).record(1, *values)
+        ledger.histogram(instrument).record(1, values)
         recording(provider.get_meter("test"), instrument)(1, values)
     else:
-        ledger.tally(instrument).add(1, *values)
+        ledger.tally(instrument).add(1, values)
         observe_readings(ledger, provider.get_meter("test"))
 
     theirs = _samples(generate_latest(registry))

@@ -329,7 +329,7 @@ async def test_the_lag_is_that_of_the_loop_which_serves(
 def test_nothing_is_lost_between_threads() -> None:
     """Several event loops in one process may share an observer."""
     tally = Tally()
-    other = threading.Thread(target=lambda: tally.add(1, "sentiment"))
+    other = threading.Thread(target=lambda: tally.add(1, ("sentiment",)))
 
     class One(float):
         """An amount during whose addition another thread adds, too, if it can."""
@@ -339,7 +339,7 @@ def test_nothing_is_lost_between_threads() -> None:
             other.join(timeout=0.05)
             return number + 1
 
-    tally.add(One(), "sentiment")
+    tally.add(One(), ("sentiment",))
     other.join()
 
     assert tally.read() == [Series(("sentiment",), 2)]
