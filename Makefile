@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-CHECKED := middleware integrations reference_app loadgen bench tests
+CHECKED := middleware integrations reference_app loadgen observability bench tests
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
@@ -23,7 +23,7 @@ serve: $(VENV)/.demo ## serve the reference app on http://127.0.0.1:8000
 test: $(VENV)/.test $(VENV)/.system ## run all tests, with coverage (100 % of memoserve, 90 % of the rest)
 	$(BIN)/python -m pytest --cov --cov-report= $(TESTS)
 	$(BIN)/coverage report --include='middleware/*' --fail-under=100
-	$(BIN)/coverage report --include='integrations/*,reference_app/*,loadgen/*' --fail-under=90
+	$(BIN)/coverage report --include='integrations/*,reference_app/*,loadgen/*,observability/*' --fail-under=90
 
 check: $(VENV)/.test ## lint, formatting and types
 	$(BIN)/ruff check $(CHECKED)

@@ -93,7 +93,9 @@ def starlette_arms() -> list[Arm]:
     name = "Starlette"
     arms: list[Arm] = [(name, "", starlette())]
     with contextlib.suppress(ImportError):
-        from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+        from opentelemetry.instrumentation.asgi import (  # pyright: ignore[reportMissingTypeStubs] - it has none.
+            OpenTelemetryMiddleware,
+        )
         from opentelemetry.trace import NoOpTracerProvider
 
         app = OpenTelemetryMiddleware(
