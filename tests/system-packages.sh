@@ -8,6 +8,8 @@ command -v redis-server >/dev/null || missing="$missing redis-server"
 command -v wrk >/dev/null || missing="$missing wrk"
 command -v node >/dev/null || missing="$missing nodejs"
 command -v npm >/dev/null || missing="$missing npm"
+command -v prometheus-redis-exporter >/dev/null || missing="$missing prometheus-redis-exporter"
+command -v chromium >/dev/null || missing="$missing chromium"
 
 if [ -z "$missing" ]; then
     :

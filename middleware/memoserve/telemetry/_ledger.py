@@ -41,16 +41,23 @@ Reading = Callable[[], Iterable[Series]]
 
 
 class Names(dict[str, str]):
-    """The values that one attribute has had, and `other` for all that come when it is full."""
+    """The values that one attribute has had, and `other` for all that come when it is full.
 
-    def __init__(self, on_overflow: Callable[[], None] = lambda: None) -> None:
+    Args:
+        begin: Called with each value when it comes for the first time.
+        overflow: Called when a value comes that has no place.
+    """
+
+    def __init__(self, begin: Callable[[str], None], overflow: Callable[[], None]) -> None:
         super().__init__()
-        self._on_overflow = on_overflow
+        self._begin = begin
+        self._overflow = overflow
 
     def __missing__(self, name: str) -> str:
         if len(self) >= _MAX_NAMES:
-            self._on_overflow()
+            self._overflow()
             return _OTHER
+        self._begin(name)
         return self.setdefault(name, name)
 
 

@@ -87,10 +87,6 @@ class OTelObserver:
         self._starting = threading.Lock()
         self._has_started = self._is_bridged = False
         self._pushing: sdk.MeterProvider | None = None
-        self._models = self._names(catalogue.MODEL)
-        self._variants = self._names(catalogue.VARIANT)
-        self._reasons = self._names(catalogue.REASON)
-        self._errors = self._names(catalogue.ERROR_TYPE)
         self._stores = StoreUsages()
         self._lag = LoopLag()
         self._ledger = Ledger()
@@ -98,6 +94,10 @@ class OTelObserver:
         self._begin_histograms(entry_age=entry_age)
         self._begin_tallies()
         self._begin_readings()
+        self._models = self._names(catalogue.MODEL, self._begin_model)
+        self._variants = self._names(catalogue.VARIANT)
+        self._reasons = self._names(catalogue.REASON)
+        self._errors = self._names(catalogue.ERROR_TYPE)
         provider = meter_provider or _global_provider()
         if provider is not None:
             _register(provider, self)
@@ -210,8 +210,14 @@ class OTelObserver:
         reading(catalogue.WORKERS, lambda: [Series((), 1)])
         reading(catalogue.BUILD_INFO, lambda: [build])
 
-    def _names(self, key: str) -> Names:
-        return Names(lambda: self._overflows.add(1, (key,)))
+    def _names(self, key: str, begin: Callable[[str], None] = lambda _: None) -> Names:
+        self._overflows.add(0, (key,))
+        return Names(begin, lambda: self._overflows.add(1, (key,)))
+
+    def _begin_model(self, model: str) -> None:
+        """Begin at nothing what grows seldom: of a first 1, Prometheus would see no increase."""
+        for tally in (self._time_saved, self._collisions, self._refusals, self._waiters):
+            tally.add(0, (model,))
 
     def _on_request_started(self, event: RequestStarted) -> None:
         self._lag.watch()

@@ -248,6 +248,15 @@ def test_names_without_end_end_as_other(observer: OTelObserver, measured: Measur
     assert len(measured(REQUEST_DURATION)) == 101
 
 
+def test_what_grows_seldom_begins_at_nothing(observer: OTelObserver, measured: Measured) -> None:
+    """Of a counter that first shows up as 1, Prometheus' increase() is 0."""
+    observer.observe(RequestStarted("sentiment"))
+
+    for instrument in (KEY_COLLISIONS, MODEL_TIME_SAVED):
+        assert measured(instrument) == {attributes(model="sentiment"): 0}
+    assert set(measured(LABEL_OVERFLOWS).values()) == {0}
+
+
 def test_a_failing_store_is_timed_and_counted_with_its_error(
     observer: OTelObserver, measured: Measured
 ) -> None:
@@ -312,7 +321,7 @@ def test_an_event_of_another_version_is_ignored(
 
     observer.observe(object())  # type: ignore[arg-type] # What a newer core might emit.
 
-    assert set(made()) == before == {WORKERS.name, BUILD_INFO.name}
+    assert set(made()) == before == {WORKERS.name, BUILD_INFO.name, LABEL_OVERFLOWS.name}
 
 
 async def test_the_lag_is_that_of_the_loop_which_serves(
