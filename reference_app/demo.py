@@ -26,6 +26,7 @@ _NEXT = f"""
 Where to look next
   {_RESULTS / "report.html"}         the same with plots; open it in a browser, it needs no network
   make serve                     the same app to try by hand, with a page at http://127.0.0.1:8000
+  http://127.0.0.1:8000/dashboard                 what the cache does, live, while you ask it
   curl http://127.0.0.1:8000/metrics                               what Prometheus would scrape
   .venv/bin/python -m loadgen prove http://127.0.0.1:8000 --profile full    the long measurement
   README.md                      put it in front of your own app: one line

@@ -16,6 +16,11 @@ _FILES = {
     "/": ("index.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
+    "/dashboard": ("dashboard.html", "text/html"),
+    "/dashboard.css": ("dashboard.css", "text/css"),
+    "/dashboard.js": ("dashboard.js", "text/javascript"),
+    "/dashboard-chart.js": ("dashboard-chart.js", "text/javascript"),
+    "/dashboard-numbers.js": ("dashboard-numbers.js", "text/javascript"),
 }
 _HEADERS = {
     "Cache-Control": "no-cache",  # The three files belong together.

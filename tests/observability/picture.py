@@ -85,8 +85,8 @@ def draw_lines(axes: Axes, panel: dict[str, Any], answered: list[Series], starte
         axes.yaxis.set_minor_formatter(NullFormatter())
         set_unit(axes, panel["fieldConfig"]["defaults"]["unit"])
     elif panel["fieldConfig"]["defaults"].get("min") == 0:
-        for each in places.values():
-            each.set_ylim(bottom=0)
+        for drawn in places.values():
+            drawn.set_ylim(bottom=0)
     handles = [line for each in places.values() for line in each.get_lines()]
     axes.legend(handles=handles, loc="best", ncols=2)
 
