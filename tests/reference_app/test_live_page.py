@@ -154,7 +154,7 @@ async def test_it_draws_what_the_app_does(
         named = await page.locator("#requests + .legend li").all_inner_texts()
 
     assert complaints == []
-    assert float(tiles["rate"]) > 0
+    assert float(tiles["rate"].replace(",", "")) > 0
     # Of six that may be answered from the cache, one is new each time.
     assert 60 < float(tiles["recent"].removesuffix(" %")) < 100
     assert 60 < float(tiles["overall"].removesuffix(" %")) < 100
