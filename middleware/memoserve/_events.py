@@ -5,10 +5,11 @@ credential. What an observer does with an event can slow a request down but not 
 """
 
 import logging
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
+from memoserve._asgi import Scope
 from memoserve.stores import Store
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "StoreCalled",
     "StoreOpened",
     "StoreWritten",
+    "Tracer",
     "WriteResult",
     "tell",
 ]
@@ -139,6 +141,22 @@ def tell(observer: Observer, event: Event) -> None:
         _logger.exception("an observer failed on %s", type(event).__name__)
 
 
+class Tracer(Protocol):
+    """Whoever keeps a span for each covered request, in `RequestRecord.span`."""
+
+    def begin(self, record: "RequestRecord", scope: Scope, /) -> Any:
+        """Begin the span and make it current; what is returned goes to `leave`."""
+
+    def leave(self, token: Any, /) -> None:
+        """Make it current no more, in the context in which it began."""
+
+    def follow(self, record: "RequestRecord", leader: "RequestRecord", /) -> None:
+        """Note whose answer this request shares."""
+
+    def end(self, record: "RequestRecord", ended: float, /) -> None:
+        """End the span; `ended` is by time.perf_counter()."""
+
+
 class RequestRecord(msgspec.Struct):
     """What the layers know of one request, in `scope["memoserve"]`.
 
@@ -156,6 +174,11 @@ class RequestRecord(msgspec.Struct):
     saved: float = 0.0
     age: float | None = None
     sent: float | None = None  # When the last byte went out.
+    # Of who is traced:
+    tracer: Tracer | None = None
+    span: object = None
+    key: str = ""
+    store_seconds: float = 0.0
 
     def emit(self, event: Event) -> None:
         """Tell every observer of this request."""
@@ -172,8 +195,10 @@ class RequestRecord(msgspec.Struct):
 
     def finish(self, now: float) -> None:
         """Report the request, if a rule covered it; `now` is the end where no byte was sent."""
+        ended = now if self.sent is None else self.sent
+        if self.tracer is not None:
+            self.tracer.end(self, ended)
         if self.model and self.observers:
-            ended = now if self.sent is None else self.sent
             self.emit(
                 RequestFinished(
                     model=self.model,

@@ -58,6 +58,8 @@ class Exchange:
         shared.introduce(record)
         if record.observers:
             record.emit(RequestStarted(record.model))
+        tracer = record.tracer
+        token = None if tracer is None else tracer.begin(record, self._scope)
         try:
             fields = shared.filter_for(coverage).read(self._scope)
             # What has more to say may go past the cache, and then its body is not ours to read.
@@ -79,6 +81,8 @@ class Exchange:
             record.fail(error)
             raise
         finally:
+            if tracer is not None:
+                tracer.leave(token)
             if self._is_outermost:
                 record.finish(time.perf_counter())
 
@@ -98,6 +102,7 @@ class Exchange:
             return None
         if shared.look_up_now(known.store_keys) != known.found:
             return None  # It was evicted, replaced or purged.
+        self._record.key = known.store_keys[0]
         return entry if shared.options.clock() - entry.stored_at < entry.ttl else None
 
     async def _ask(self, message: Message | None, fields: RequestFields) -> None:
@@ -179,7 +184,10 @@ class Exchange:
         """Return what is stored for this request, fresh or stale."""
         shared = self._shared
         keys = (self._question.key.index, *self._question.tags)
+        self._record.key = keys[0]
+        began = time.perf_counter()
         found = shared.look_up_now(keys) or await shared.store.get_many(keys)
+        self._record.store_seconds += time.perf_counter() - began
         raw, *tokens = found
         item = None if raw is None else self._read(raw)
         if item is None:

@@ -242,6 +242,8 @@ class Upstream:
         record.status = "coalesced"
         flight.join(client)
         record.emit(FollowerJoined(record.model))
+        if record.tracer is not None:
+            record.tracer.follow(record, flight.scope["memoserve"])
         try:
             landing = await flight.deliver(client)
         finally:

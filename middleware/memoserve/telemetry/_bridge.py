@@ -5,13 +5,14 @@ handed over in no other way than value by value; whoever owns the reader can do 
 """
 
 from collections.abc import Callable, Iterable
+from importlib import metadata
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from memoserve.telemetry import Instrument, Kind
 from memoserve.telemetry._ledger import Ledger, Values
 
-__all__ = ["METER", "Record", "attributes_of", "observe_readings", "recording"]
+__all__ = ["METER", "Record", "attributes_of", "observe_readings", "package_version", "recording"]
 
 METER = "memoserve"
 
@@ -69,3 +70,11 @@ def recording(meter: Meter, instrument: Instrument) -> Record:
         histogram.record(value, attributes_of(instrument, values))
 
     return record
+
+
+def package_version() -> str:
+    """Return the version of memoserve that runs."""
+    try:
+        return metadata.version("memoserve")
+    except metadata.PackageNotFoundError:  # Run from a checkout that was never installed.
+        return "unknown"

@@ -11,10 +11,13 @@ import time
 from typing import TYPE_CHECKING
 
 from memoserve._asgi import ASGIApp, Message, Receive, Scope, Send
-from memoserve._events import Observer, RequestRecord
+from memoserve._events import Observer, RequestRecord, Tracer
+from memoserve.telemetry._traces import traces
 from memoserve.telemetry.otel import OTelObserver, default_observer, prepare_default_observer
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
+
     from memoserve.telemetry._server import MetricsServer
 
 __all__ = ["TelemetryMiddleware"]
@@ -30,6 +33,8 @@ class TelemetryMiddleware:
         observer: Who is told; without one, the `default_observer` of this process, which
             decides when the application has started, or at the first request, whether it has set
             a meter provider.
+        tracer_provider: Where a span for each covered request goes, the app's within it; without
+            one, to the SDK's provider that the application has set globally, if any.
         metrics_port: Serve the metrics there, under any path, apart from the application.
         metrics_host: On which address; `"0.0.0.0"` for all.
 
@@ -48,6 +53,7 @@ class TelemetryMiddleware:
         app: ASGIApp,
         *,
         observer: Observer | None = None,
+        tracer_provider: "TracerProvider | None" = None,
         metrics_port: int | None = None,
         metrics_host: str = "127.0.0.1",
     ) -> None:
@@ -55,6 +61,8 @@ class TelemetryMiddleware:
         self._observer = observer
         self._observers: tuple[Observer, ...] | None = None  # Known from the start on.
         self._is_misplaced = False
+        self._tracer_provider = tracer_provider
+        self._tracer: Tracer | None = None
         self._port = metrics_port
         self._host = metrics_host
         if observer is None:
@@ -77,7 +85,9 @@ class TelemetryMiddleware:
             self._join(outer, observers)
             await self._app(scope, receive, send)
             return
-        record = RequestRecord(started=time.perf_counter(), observers=observers)
+        record = RequestRecord(
+            started=time.perf_counter(), observers=observers, tracer=self._tracer
+        )
         try:
             # A copy: who calls twice with one scope makes two requests.
             await self._app({**scope, "memoserve": record}, receive, send)
@@ -101,6 +111,7 @@ class TelemetryMiddleware:
 
     def _start(self) -> tuple[Observer, ...]:
         if self._observers is None:
+            self._tracer = traces(self._tracer_provider)
             self._observers = self._started()
         return self._observers
 
@@ -138,6 +149,7 @@ class TelemetryMiddleware:
         missing = tuple(each for each in observers if each not in record.observers)
         if not record.model:
             record.observers += missing
+            record.tracer = record.tracer or self._tracer
         elif missing and not self._is_misplaced:
             # From in here there are only misses to be seen: better no numbers than those.
             self._is_misplaced = True

@@ -13,7 +13,6 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -36,7 +35,7 @@ from memoserve._events import (
     StoreWritten,
 )
 from memoserve.telemetry import Instrument
-from memoserve.telemetry._bridge import METER, observe_readings, recording
+from memoserve.telemetry._bridge import METER, observe_readings, package_version, recording
 from memoserve.telemetry._lag import LoopLag
 from memoserve.telemetry._ledger import Histogram, Ledger, Names, Series, Totals
 from memoserve.telemetry._usage import StoreUsages
@@ -172,7 +171,7 @@ class OTelObserver:
     def _bridge(self, provider: MeterProvider, *, has_histograms: bool) -> None:
         """Let an OpenTelemetry provider have all numbers."""
         self._is_bridged = True
-        meter = provider.get_meter(METER, _version())
+        meter = provider.get_meter(METER, package_version())
         observe_readings(self._ledger, meter)
         if has_histograms:
             for instrument, histogram in self._histograms.items():
@@ -201,7 +200,7 @@ class OTelObserver:
         self._overflows = tally(catalogue.LABEL_OVERFLOWS)
 
     def _begin_readings(self) -> None:
-        reading, stores, build = self._ledger.reading, self._stores, Series((_version(),), 1)
+        reading, stores, build = self._ledger.reading, self._stores, Series((package_version(),), 1)
         reading(catalogue.STORE_USAGE, stores.reading(lambda usage: usage.bytes))
         reading(catalogue.STORE_LIMIT, stores.reading(lambda usage: usage.limit))
         reading(catalogue.STORE_ENTRIES, stores.reading(lambda usage: usage.entries))
@@ -353,10 +352,3 @@ def _has_multiprocessing_parent() -> bool:
     """Tell whether another Python process has started this one to share its work."""
     multiprocessing: Any = sys.modules.get("multiprocessing")
     return multiprocessing is not None and multiprocessing.parent_process() is not None
-
-
-def _version() -> str:
-    try:
-        return metadata.version("memoserve")
-    except metadata.PackageNotFoundError:  # Run from a checkout that was never installed.
-        return "unknown"
