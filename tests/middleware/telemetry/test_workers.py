@@ -122,6 +122,15 @@ def total(observer: OTelObserver) -> Callable[[Instrument], float]:
     return lambda instrument: number(observer.workers.totals(), instrument)  # type: ignore[union-attr] # It was asserted.
 
 
+def test_who_flushes_is_seen_by_the_others(observer: OTelObserver, tmp_path: Path) -> None:
+    observer.observe(KeyCollided("sentiment"))
+
+    observer.flush()
+
+    (written,) = (tmp_path / "workers").glob("*-*.json")
+    assert b"collisions" in written.read_bytes()
+
+
 def test_every_worker_shows_the_sum(
     observer: OTelObserver, total: Callable[[Instrument], float], tmp_path: Path
 ) -> None:
