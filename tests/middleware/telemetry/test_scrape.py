@@ -120,6 +120,26 @@ async def test_openmetrics_is_for_who_reads_it(observer: OTelObserver, accept: s
     assert {family.unit for family in families} == {"seconds", ""}
 
 
+@pytest.mark.parametrize("accept", ["*/*", "application/openmetrics-text"])
+async def test_many_series_are_one_family(observer: OTelObserver, accept: str) -> None:
+    """They are encoded a few at a time, so that nobody waits for all of them."""
+    for number in range(50):
+        observer.observe(ModelCalled(f"model-{number}", "ok", 0.5))
+
+    response = await scrape(MetricsApp(observer), accept=accept)
+
+    for comment in ("HELP", "TYPE"):
+        assert response.text.count(f"# {comment} memoserve_model_duration_seconds ") == 1
+    assert response.text.count("memoserve_model_duration_seconds_count{") == 51
+    if accept == "*/*":
+        families = list(text_string_to_metric_families(response.text))
+    else:
+        parse = openmetrics_parser.text_string_to_metric_families
+        families = list(parse(response.text))  # type: ignore[no-untyped-call] # It has no types.
+    names = [family.name for family in families]
+    assert len(set(names)) == len(names)
+
+
 async def test_head_has_the_headers_of_get_and_no_body(observer: OTelObserver) -> None:
     app = MetricsApp(observer)
 
