@@ -81,18 +81,21 @@ async def measure(seconds: float, prometheus: str, url: str) -> None:
         await asyncio.sleep(3 * INTERVAL)
         span = int(time.monotonic() - started)
         print(f"{true} requests were answered in {seconds:.0f} s; {early} before, to begin with")
-        print(f"{'':40}{'increase()':>12}{'off by':>9}{'resets':>8}{'last value':>12}")
+        print(f"{'':28}{'counted':>9}{'increase()':>12}{'off by':>9}{'resets':>8}{'peak rate':>11}")
         for name, metric in (("memoserve", OURS), ("OpenTelemetry's exporter", PLAIN)):
             counted = await query(f"sum(increase({metric}[{span}s]))")
             resets = await query(f"max(resets({metric}[{span}s]))")
-            last = await query(f"sum({metric})")
+            last = await query(f"sum({metric})") - early
+            rate = f"sum(rate({metric}[{4 * INTERVAL}s]))"
+            peak = await query(f"max_over_time(({rate})[{span}s:{INTERVAL}s])")
             off = (counted - true) / true
-            print(f"{name:40}{counted:12.0f}{off:9.1%}{resets:8.0f}{last:12.0f}")
+            print(f"{name:28}{last:9.0f}{counted:12.0f}{off:9.1%}{resets:8.0f}{peak:9.1f}/s")
 
 
 async def main() -> None:
     """Start four workers and Prometheus, and measure."""
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 90.0
+    # Prometheus stretches what it saw to the ends of the range, by an interval at the most.
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 180.0
     port, prometheus_port = free_port(), free_port()
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as ending:
         config = Path(folder) / "prometheus.yml"

@@ -22,6 +22,7 @@ from memoserve.telemetry import (
     Instrument,
     otel,
 )
+from memoserve.telemetry._bridge import package_version
 from memoserve.telemetry.otel import OTelObserver
 
 Measured = Callable[[Instrument], dict[frozenset[tuple[str, str]], float]]
@@ -265,6 +266,35 @@ async def test_the_numbers_add_up_around_a_real_cache(
     assert sum(measured(BYPASSES).values()) == 1
     assert sum(measured(MODEL_DURATION).values()) == 2
     assert sum(measured(REQUEST_ACTIVE).values()) == 0
+
+
+async def test_no_label_comes_from_a_request(observer: OTelObserver) -> None:
+    """Bug 56: paths, methods, models and headers that nobody has heard of."""
+    rule = Rule("/v1/models/{model}/infer", models=["sentiment"], methods={"POST", "GET"})
+    stack = TelemetryMiddleware(CacheMiddleware(answer_ok, rules=[rule]), observer=observer)
+
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(stack), base_url="http://a"
+    ) as client:
+        await client.post("/v1/models/sentiment/infer", json={})
+        for number in range(1000):
+            noise = {"x-variant": f"v{number}", "traceparent": f"00-{number}", "authorization": "a"}
+            method = ("POST", "GET", f"FOO{number}")[number % 3]
+            await client.request(method, f"/v1/models/m{number}/infer", json={}, headers=noise)
+            await client.post(f"/scan/{number}", json={})
+
+    values = {
+        value for series in observer.totals().values() for each in series for value in each.values
+    }
+    assert values <= {
+        "sentiment", "other", "miss", "bypass", "ok", "credentials", "stored", "memory", "",
+        "model", "variant", "reason", "error.type", "get", "set", package_version(),
+    }  # fmt: skip
+
+
+async def answer_ok(scope: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    await respond(send, 200, [(b"content-length", b"2")], [b"ok"])
 
 
 async def lifespan(app: ASGIApp, *messages: str) -> list[str]:

@@ -11,7 +11,7 @@ from importlib import metadata
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -169,6 +169,7 @@ def test_only_reused_answers_have_an_age_and_save_time(
     assert measured(MODEL_TIME_SAVED) == {attributes(model="sentiment"): 1.25}
 
 
+@settings(deadline=None)
 @given(
     requests=st.lists(
         st.tuples(
@@ -246,6 +247,24 @@ def test_names_without_end_end_as_other(observer: OTelObserver, measured: Measur
     assert measured(KEY_COLLISIONS)[attributes(model="other")] == 400
     assert measured(STORE_ERRORS)[attributes(operation="get", error_type="other")] == 400
     assert len(measured(REQUEST_DURATION)) == 101
+
+
+def test_a_hundred_thousand_names_leave_the_series_as_many_as_they_were(
+    observer: OTelObserver,
+) -> None:
+    """Bug 56."""
+
+    def series() -> int:
+        return sum(len(each) for each in observer.totals().values())
+
+    seen = []
+    for number in range(100_000):
+        observer.observe(RequestStarted(f"scanner-{number}"))
+        observer.observe(finished("miss", model=f"scanner-{number}"))
+        if number in (200, 99_999):
+            seen.append(series())
+
+    assert seen[0] == seen[1] < 1000
 
 
 def test_what_grows_seldom_begins_at_nothing(observer: OTelObserver, measured: Measured) -> None:
