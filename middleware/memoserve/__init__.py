@@ -1,9 +1,16 @@
 """Response cache, request coalescing and metrics for ASGI apps that serve models."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from memoserve._cache import CacheMiddleware
-from memoserve._errors import CorruptEntryError, MemoserveError, StoreError, UnkeyableBodyError
+from memoserve._errors import (
+    CorruptEntryError,
+    MemoserveError,
+    OverloadedError,
+    StoreError,
+    UnkeyableBodyError,
+)
 from memoserve._events import Observer
 from memoserve._rules import Rule, StoredResponse
 from memoserve._tags import Purger
@@ -11,14 +18,20 @@ from memoserve.stores import Store
 from memoserve.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
+    from memoserve.admission import AdmissionMiddleware
+    from memoserve.batching import MicroBatcher
     from memoserve.telemetry.middleware import TelemetryMiddleware
+    from memoserve.variants import VariantMiddleware
 
 __all__ = [
+    "AdmissionMiddleware",
     "CacheMiddleware",
     "CorruptEntryError",
     "MemoryStore",
     "MemoserveError",
+    "MicroBatcher",
     "Observer",
+    "OverloadedError",
     "Purger",
     "Rule",
     "Store",
@@ -26,13 +39,19 @@ __all__ = [
     "StoredResponse",
     "TelemetryMiddleware",
     "UnkeyableBodyError",
+    "VariantMiddleware",
 ]
+
+_ON_FIRST_USE = {  # Not everyone needs them, and importing memoserve must stay quick.
+    "AdmissionMiddleware": "memoserve.admission",
+    "MicroBatcher": "memoserve.batching",
+    "TelemetryMiddleware": "memoserve.telemetry.middleware",
+    "VariantMiddleware": "memoserve.variants",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import OpenTelemetry only for those who use it."""
-    if name == "TelemetryMiddleware":
-        from memoserve.telemetry.middleware import TelemetryMiddleware
-
-        return TelemetryMiddleware
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Import the parts beside the cache only for those who use them."""
+    if name not in _ON_FIRST_USE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_ON_FIRST_USE[name]), name)

@@ -3,7 +3,13 @@
 Rule: none of them ever reaches a client; wrong configuration is a plain `ValueError`.
 """
 
-__all__ = ["CorruptEntryError", "MemoserveError", "StoreError", "UnkeyableBodyError"]
+__all__ = [
+    "CorruptEntryError",
+    "MemoserveError",
+    "OverloadedError",
+    "StoreError",
+    "UnkeyableBodyError",
+]
 
 
 class MemoserveError(Exception):
@@ -20,3 +26,7 @@ class StoreError(MemoserveError):
 
 class CorruptEntryError(StoreError):
     """Bytes from a store are no entry of this version."""
+
+
+class OverloadedError(MemoserveError):
+    """So many calls wait for a model already that one more would only wait in vain."""

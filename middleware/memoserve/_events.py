@@ -13,6 +13,7 @@ from memoserve._asgi import Scope
 from memoserve.stores import Store
 
 __all__ = [
+    "BatchFinished",
     "CacheStatus",
     "Event",
     "FollowerJoined",
@@ -22,8 +23,12 @@ __all__ = [
     "ModelCalled",
     "Observer",
     "Outcome",
+    "QueueJoined",
+    "QueueLeft",
+    "QueuePassed",
     "RequestFinished",
     "RequestRecord",
+    "RequestShed",
     "RequestStarted",
     "StoreCalled",
     "StoreOpened",
@@ -112,6 +117,39 @@ class KeyRefused(msgspec.Struct, frozen=True, gc=False):
     model: str
 
 
+class QueueJoined(msgspec.Struct, frozen=True, gc=False):
+    """A request began to wait for its turn; one `QueueLeft` follows, whatever happens."""
+
+    model: str
+
+
+class QueueLeft(msgspec.Struct, frozen=True, gc=False):
+    """A request that waited has its turn, or has given up."""
+
+    model: str
+
+
+class QueuePassed(msgspec.Struct, frozen=True, gc=False):
+    """A request has its turn."""
+
+    model: str
+    seconds: float  # That it waited: 0 if there was room at once.
+
+
+class RequestShed(msgspec.Struct, frozen=True, gc=False):
+    """A request was turned away: the queue was full, or its turn did not come in time."""
+
+    model: str
+
+
+class BatchFinished(msgspec.Struct, frozen=True, gc=False):
+    """Several calls of a model ran as one, or failed as one."""
+
+    model: str
+    size: int
+    seconds: float
+
+
 Event = (
     RequestStarted
     | RequestFinished
@@ -123,6 +161,11 @@ Event = (
     | FollowerLeft
     | KeyCollided
     | KeyRefused
+    | QueueJoined
+    | QueueLeft
+    | QueuePassed
+    | RequestShed
+    | BatchFinished
 )
 
 
