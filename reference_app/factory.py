@@ -1,7 +1,9 @@
 """The whole app, put together.
 
 Rule: telemetry outermost, so that it times what a client waits for; then the request's name; then
-the cache, so that a hit costs no routing, no validation and no model; then Litestar.
+the choice of a variant, which is part of the cache's key; then the cache, so that a hit costs no
+queue, no routing, no validation and no model; then admission, so that only misses queue; then
+Litestar.
 """
 
 from collections.abc import Callable
@@ -13,9 +15,17 @@ from litestar.handlers import ASGIRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
 
-from memoserve import CacheMiddleware
-from memoserve.telemetry.middleware import TelemetryMiddleware
+from memoserve import (
+    AdmissionMiddleware,
+    CacheMiddleware,
+    Store,
+    TelemetryMiddleware,
+    VariantMiddleware,
+)
+from memoserve.stores import open_store
+from memoserve.telemetry.otel import default_observer
 from memoserve.telemetry.scrape import MetricsApp
+from reference_app.admin import admin_routes
 from reference_app.api import api_routes
 from reference_app.caching import cache_rules
 from reference_app.health import health_routes
@@ -53,27 +63,40 @@ def create_app(
     Raises:
         ValueError: If the store's URL is wrong.
     """
-    inference = Inference(partial(loader, settings), on_failure=on_load_failure)
-    litestar: Any = _litestar(inference, settings)  # It types each message apart; we do not.
-    cached = CacheMiddleware(
-        litestar,
-        rules=cache_rules(inference, settings),
-        store=settings.store_url,
-        client_control="obey",
+    store = open_store(settings.store_url)
+    inference = Inference(
+        partial(loader, settings), settings, observer=default_observer, on_failure=on_load_failure
     )
-    return TelemetryMiddleware(RequestIdMiddleware(cached))
+    litestar: Any = _litestar(inference, settings, store)  # It types each message apart; we do not.
+    admitted = AdmissionMiddleware(
+        litestar,
+        limit=settings.concurrency,
+        queue=settings.queue_size,
+        deadline=settings.queue_deadline,
+    )
+    cached = CacheMiddleware(
+        admitted, rules=cache_rules(inference, settings), store=store, client_control="obey"
+    )
+    varied = cached if not settings.canary else _varied(cached, settings)
+    return TelemetryMiddleware(RequestIdMiddleware(varied))
 
 
-def _litestar(inference: Inference, settings: Settings) -> Litestar:
+def _varied(app: Any, settings: Settings) -> VariantMiddleware:
+    return VariantMiddleware(app, variants=settings.shares, sticky=settings.sticky)
+
+
+def _litestar(inference: Inference, settings: Settings, store: Store) -> Litestar:
     return Litestar(
         [
             *api_routes(inference, settings),
+            *admin_routes(store, settings.admin_token),
             *health_routes(inference),
             *page_routes(),
             _metrics_route(),
         ],
         lifespan=[inference.lifespan],
         logging_config=None,  # Whoever runs the server configures logging.
+        on_shutdown=[store.aclose],
         openapi_config=_OPENAPI,
         plugins=[problem_details()],
         request_max_body_size=settings.max_body_bytes,

@@ -8,9 +8,10 @@ from litestar import HttpMethod, route
 from litestar.datastructures import CacheControlHeader
 from litestar.handlers import HTTPRouteHandler
 
-from reference_app.inference import TASKS, Inference, Task
+from reference_app.inference import Inference
 from reference_app.problems import problem_spec
-from reference_app.schemas import Liveness, LoadedModel, Readiness
+from reference_app.results import TASKS
+from reference_app.schemas import Liveness, Readiness, loaded_model
 
 __all__ = ["health_routes"]
 
@@ -38,18 +39,7 @@ def health_routes(inference: Inference) -> list[HTTPRouteHandler]:
         responses={503: problem_spec("Not (yet); the detail says why.")},
     )
     async def ready() -> Readiness:
-        return Readiness({task: _loaded_model(inference, task) for task in TASKS})
+        arm = inference.arm("")
+        return Readiness({task: loaded_model(arm.info(task)) for task in TASKS})
 
     return [live, ready]
-
-
-def _loaded_model(inference: Inference, task: Task) -> LoadedModel:
-    info = inference.info(task)
-    return LoadedModel(
-        name=info.name,
-        version=info.version,
-        source=info.source,
-        parameters=info.parameters,
-        device=info.device,
-        load_seconds=round(info.load_seconds, 3),
-    )

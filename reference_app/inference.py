@@ -1,31 +1,34 @@
-"""The models: loaded behind a running server, called off the event loop.
+"""The models: loaded behind a running server, one set for each variant.
 
-Rule: a model answers one call at a time, in a thread of its own, so that a long summary delays
-neither the event loop nor a question. Who gives up while waiting in line is taken out of it; a
-call that has begun runs to its end, since nothing can interrupt a forward pass.
+Rule: nothing answers before everything is loaded and has answered once; what cannot be loaded is
+said and kept, and every thread ends with the lifespan.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Literal, TypeVar, TypeVarTuple, assert_never
+from typing import TYPE_CHECKING
 
+from memoserve import Observer
+from reference_app.results import (
+    AnswerResult,
+    ModelInfo,
+    SentimentResult,
+    SummaryResult,
+    SummaryTask,
+    Task,
+)
+from reference_app.served import ServedModel
 from reference_app.settings import Settings
 
 if TYPE_CHECKING:  # Importing the models imports torch, which takes seconds: see load_models.
-    from reference_app.models import AnswerResult, ModelInfo, Models, SentimentResult, SummaryResult
+    from reference_app.models import Models
 
-__all__ = ["TASKS", "Inference", "Loader", "NotReadyError", "Task", "load_models"]
+__all__ = ["Arm", "Inference", "Loader", "NotReadyError", "load_models", "summary_stream"]
 
-Task = Literal["sentiment", "summarize", "answer"]
-TASKS: tuple[Task, ...] = ("sentiment", "summarize", "answer")
-
-Loader = Callable[[Settings], "Models"]
-_Result = TypeVar("_Result")
-_Arguments = TypeVarTuple("_Arguments")
+Loader = Callable[[Settings], "Mapping[str, Models]"]
 
 _logger = logging.getLogger("reference_app")
 
@@ -38,8 +41,8 @@ class NotReadyError(Exception):
         self.retry_after = retry_after
 
 
-def load_models(settings: Settings) -> "Models":
-    """Import torch and load the three models; takes seconds, so call it in a thread."""
+def load_models(settings: Settings) -> "Mapping[str, Models]":
+    """Import torch and load each variant's models; takes seconds, so call it in a thread."""
     # Imported here, in a thread, so that the server answers meanwhile.
     import torch  # noqa: PLC0415
     from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415
@@ -49,98 +52,125 @@ def load_models(settings: Settings) -> "Models":
     # A log is no terminal; downloads have bars of their own.
     disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers has no types there.
     torch.set_num_threads(settings.torch_threads)  # For the threads that start from now on.
-    return models.load_models(settings.models)
+    return {name: models.load_models(source) for name, source in settings.sources.items()}
+
+
+class Arm:
+    """The three models of one variant, as they are called."""
+
+    def __init__(self, models: "Models", settings: Settings, observer: Observer | None) -> None:
+        self.sentiment: ServedModel[str, SentimentResult] = ServedModel(
+            "sentiment", models.sentiment, settings, length=len, observer=observer
+        )
+        self.summarize: ServedModel[SummaryTask, SummaryResult] = ServedModel(
+            "summarize",
+            models.summarize,
+            settings,
+            length=lambda task: len(task.text),
+            group=lambda task: task.max_length.bit_length(),  # The longest keeps all others busy.
+            observer=observer,
+        )
+        self.answer: ServedModel[tuple[str, str], AnswerResult] = ServedModel(
+            "answer",
+            models.answer,
+            settings,
+            length=lambda pair: len(pair[0]) + len(pair[1]),
+            observer=observer,
+        )
+
+    def info(self, task: Task) -> ModelInfo:
+        """Return what is known of the model behind a task."""
+        match task:
+            case "sentiment":
+                return self.sentiment.info
+            case "summarize":
+                return self.summarize.info
+            case "answer":
+                return self.answer.info
+
+    async def warm_up(self) -> None:
+        """Have each model answer once."""
+        await self.sentiment.warm_up("It works.")
+        await self.summarize.warm_up(SummaryTask("It works. It was tried.", 8))
+        await self.answer.warm_up(("Does it work?", "It works."))
+
+    async def aclose(self) -> None:
+        """End the models' threads."""
+        for model in (self.sentiment, self.summarize, self.answer):
+            await model.aclose()
 
 
 class Inference:
-    """Three models and a thread for each.
+    """The variants' models, from the start of the lifespan to its end.
 
     Args:
-        load: Returns the models; called once, in a thread, when the lifespan starts.
+        load: Returns the models by variant; called once, in a thread, when the lifespan starts.
+        settings: What the operator chose.
+        observer: Returns, once the models are loaded, who is told of their batches.
         on_failure: Told, on the event loop, of the exception that ended loading.
     """
 
     def __init__(
-        self, load: Callable[[], "Models"], *, on_failure: Callable[[Exception], None] | None = None
+        self,
+        load: "Callable[[], Mapping[str, Models]]",
+        settings: Settings,
+        *,
+        observer: Callable[[], Observer] | None = None,
+        on_failure: Callable[[Exception], None] | None = None,
     ) -> None:
         self._load = load
+        self._settings = settings
+        self._observer = observer
         self._on_failure = on_failure
-        self._models: Models | None = None
+        self._arms: dict[str, Arm] = {}
         self._reason = "the app's lifespan has not started"
         self._retry_after: int | None = None
-        self._threads: dict[Task, ThreadPoolExecutor] = {}
 
     @property
-    def models(self) -> "Models":
-        """The loaded models.
+    def arms(self) -> Mapping[str, Arm]:
+        """The models of each variant.
 
         Raises:
             NotReadyError: While they are being loaded, or if that has failed.
         """
-        if self._models is None:
+        if not self._arms:
             raise NotReadyError(self._reason, retry_after=self._retry_after)
-        return self._models
+        return self._arms
 
-    def info(self, task: Task) -> "ModelInfo":
-        """Return what is known of the model behind a task; raises as `models` does."""
-        match task:
-            case "sentiment":
-                return self.models.sentiment.info
-            case "summarize":
-                return self.models.summarize.info
-            case "answer":
-                return self.models.answer.info
-            case _:
-                assert_never(task)
-
-    async def sentiment(self, text: str) -> "SentimentResult":
-        """Return the label of a text and its probabilities."""
-        return await self._call("sentiment", self.models.sentiment.predict, text)
-
-    async def summarize(self, text: str, max_length: int) -> "SummaryResult":
-        """Return a summary of at most `max_length` tokens."""
-        return await self._call("summarize", self.models.summarize.predict, text, max_length)
-
-    async def answer(self, question: str, context: str) -> "AnswerResult":
-        """Return the span of the context that answers the question."""
-        return await self._call("answer", self.models.answer.predict, question, context)
+    def arm(self, variant: str) -> Arm:
+        """Return the models of a variant, of the first if it has no name; raises as `arms`."""
+        arms = self.arms
+        return arms.get(variant) or next(iter(arms.values()))
 
     @asynccontextmanager
     async def lifespan(self, _app: object) -> AsyncGenerator[None, None]:
         """Load the models while the server already answers; wait for every thread at the end."""
-        self._threads = {task: ThreadPoolExecutor(1, thread_name_prefix=task) for task in TASKS}
         self._unavailable("the models are being loaded", retry_after=1)
         loading = asyncio.create_task(self._load_and_warm_up())
         try:
             yield
         finally:
             await loading  # It never raises, and a thread that imports torch cannot be cancelled.
+            arms = list(self._arms.values())
             self._unavailable("the server is shutting down", retry_after=1)
-            for threads in self._threads.values():
-                await asyncio.to_thread(threads.shutdown, cancel_futures=True)
-
-    async def _call(
-        self, task: Task, predict: Callable[[*_Arguments], _Result], *arguments: *_Arguments
-    ) -> _Result:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads[task], predict, *arguments)
+            for arm in arms:
+                await arm.aclose()
 
     async def _load_and_warm_up(self) -> None:
         started = time.perf_counter()
+        arms: dict[str, Arm] = {}
         try:
             models = await asyncio.to_thread(self._load)
-            await self._warm_up(models)
+            for name, each in models.items():
+                arms[name] = Arm(each, self._settings, self._observer and self._observer())
+                await arms[name].warm_up()
         except Exception as error:  # noqa: BLE001 - whatever it is, the operator must be told.
+            for arm in arms.values():
+                await arm.aclose()
             self._fail(error)
         else:
-            self._models = models
+            self._arms = arms
             _logger.info("the models were loaded in %.1f s", time.perf_counter() - started)
-
-    async def _warm_up(self, models: "Models") -> None:
-        """Make each model's slow first call, so that no user has to."""
-        await self._call("sentiment", models.sentiment.predict, "It works.")
-        await self._call("summarize", models.summarize.predict, "It works. It was tried.", 8)
-        await self._call("answer", models.answer.predict, "Does it work?", "It works.")
 
     def _fail(self, error: Exception) -> None:
         _logger.error("the models could not be loaded", exc_info=error)
@@ -149,4 +179,30 @@ class Inference:
             self._on_failure(error)
 
     def _unavailable(self, reason: str, *, retry_after: int | None) -> None:
-        self._models, self._reason, self._retry_after = None, reason, retry_after
+        self._arms, self._reason, self._retry_after = {}, reason, retry_after
+
+
+async def summary_stream(
+    model: ServedModel[SummaryTask, SummaryResult], text: str, max_length: int
+) -> AsyncGenerator[str | SummaryResult, None]:
+    """Yield a summary's pieces as they are generated, and at last all that is known of it."""
+    loop = asyncio.get_running_loop()
+    news: asyncio.Queue[str | None] = asyncio.Queue()
+
+    def on_text(so_far: str) -> None:
+        loop.call_soon_threadsafe(news.put_nowait, so_far)
+
+    call = asyncio.ensure_future(model(SummaryTask(text, max_length, on_text)))
+    call.add_done_callback(lambda _: news.put_nowait(None))
+    told = ""
+    try:
+        while (so_far := await news.get()) is not None:
+            # What a later token may still change is held back: half of a character, and whatever
+            # the tokenizer writes anew.
+            if len(so_far) > len(told) and so_far.startswith(told) and so_far[-1] != "\ufffd":
+                yield so_far[len(told) :]
+                told = so_far
+        yield await call
+    finally:
+        call.cancel()
+        await asyncio.wait([call])  # It may be the last that holds on to its place in a batch.

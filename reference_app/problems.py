@@ -15,6 +15,8 @@ from litestar.plugins.problem_details import (
     ProblemDetailsPlugin,
 )
 
+from memoserve import OverloadedError
+from reference_app.breaker import BreakerOpenError
 from reference_app.inference import NotReadyError
 from reference_app.schemas import Problem
 
@@ -49,6 +51,8 @@ def problem_details() -> ProblemDetailsPlugin:
             exception_to_problem_detail_map={
                 HTTPException: _from_http_exception,
                 NotReadyError: _from_unavailable_models,
+                BreakerOpenError: _from_unavailable_models,
+                OverloadedError: _from_overload,
                 Exception: _from_unexpected_exception,
             }
         )
@@ -59,9 +63,13 @@ def _from_http_exception(error: HTTPException) -> ProblemDetailsException:
     return problem(error.status_code, error.detail, error.headers)
 
 
-def _from_unavailable_models(error: NotReadyError) -> ProblemDetailsException:
+def _from_unavailable_models(error: NotReadyError | BreakerOpenError) -> ProblemDetailsException:
     wait = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
     return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), wait)
+
+
+def _from_overload(error: OverloadedError) -> ProblemDetailsException:
+    return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), {"Retry-After": "1"})
 
 
 def _from_unexpected_exception(error: Exception) -> ProblemDetailsException:

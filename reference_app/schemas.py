@@ -4,19 +4,25 @@ Rule: an answer names the model, its version and where its weights came from, so
 that differ can be told apart. Offsets count characters (code points), not bytes.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from reference_app.results import ModelInfo
+
 __all__ = [
     "AnswerResponse",
+    "ListedModel",
     "Liveness",
     "LoadedModel",
     "ModelCard",
+    "ModelList",
     "Problem",
     "Readiness",
     "SentimentResponse",
     "SummarizeResponse",
+    "listed_model",
+    "loaded_model",
 ]
 
 Score = Annotated[float, Meta(ge=0, le=1, description="A probability.", examples=[0.98])]
@@ -29,7 +35,7 @@ class ModelCard(Struct, frozen=True):
     name: Annotated[str, Meta(description="The model's name.")]
     version: Annotated[str, Meta(description="A digest of its weights.")]
     source: Annotated[
-        Literal["bundled", "hub", "random"],
+        Literal["bundled", "hub", "random", "folder"],
         Meta(description="Where the weights came from; `random` answers mean nothing."),
     ]
 
@@ -77,6 +83,40 @@ class LoadedModel(Struct, frozen=True):
     parameters: int
     device: str
     load_seconds: float
+
+
+class ListedModel(LoadedModel, frozen=True):
+    """A model, the task it is for, and the variant it belongs to."""
+
+    task: str
+    variant: str
+
+
+class ModelList(Struct, frozen=True):
+    """Every model of every variant."""
+
+    models: list[ListedModel]
+
+
+def loaded_model(info: ModelInfo) -> LoadedModel:
+    """Return what is shown of a model."""
+    return LoadedModel(**_shown(info))
+
+
+def listed_model(info: ModelInfo, variant: str) -> ListedModel:
+    """Return what is shown of one model among others."""
+    return ListedModel(**_shown(info), task=info.task, variant=variant)
+
+
+def _shown(info: ModelInfo) -> dict[str, Any]:
+    return {
+        "name": info.name,
+        "version": info.version,
+        "source": info.source,
+        "parameters": info.parameters,
+        "device": info.device,
+        "load_seconds": round(info.load_seconds, 3),
+    }
 
 
 class Liveness(Struct, frozen=True):

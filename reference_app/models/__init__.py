@@ -8,30 +8,17 @@ from dataclasses import dataclass
 from typing import Literal, assert_never, overload
 
 from reference_app.models.answer import AnswerModel
-from reference_app.models.results import (
-    AnswerResult,
-    ModelInfo,
-    SentimentResult,
-    Source,
-    SummaryResult,
-    Task,
-)
 from reference_app.models.sentiment import SentimentModel
 from reference_app.models.summarize import SummarizeModel
 from reference_app.models.weights import ModelUnavailableError, load_weights
+from reference_app.results import Task
 
 __all__ = [
     "AnswerModel",
-    "AnswerResult",
-    "ModelInfo",
     "ModelUnavailableError",
     "Models",
     "SentimentModel",
-    "SentimentResult",
-    "Source",
     "SummarizeModel",
-    "SummaryResult",
-    "Task",
     "load_model",
     "load_models",
 ]
@@ -46,8 +33,8 @@ class Models:
     answer: AnswerModel
 
 
-def load_models(source: Source) -> Models:
-    """Load all three, one after the other.
+def load_models(source: str) -> Models:
+    """Load all three, one after the other: bundled, hub, random, or from a folder.
 
     Raises:
         ModelUnavailableError: the weights cannot be had from this source.
@@ -60,14 +47,14 @@ def load_models(source: Source) -> Models:
 
 
 @overload
-def load_model(task: Literal["sentiment"], source: Source) -> SentimentModel: ...
+def load_model(task: Literal["sentiment"], source: str) -> SentimentModel: ...
 @overload
-def load_model(task: Literal["summarize"], source: Source) -> SummarizeModel: ...
+def load_model(task: Literal["summarize"], source: str) -> SummarizeModel: ...
 @overload
-def load_model(task: Literal["answer"], source: Source) -> AnswerModel: ...
+def load_model(task: Literal["answer"], source: str) -> AnswerModel: ...
 
 
-def load_model(task: Task, source: Source) -> SentimentModel | SummarizeModel | AnswerModel:
+def load_model(task: Task, source: str) -> SentimentModel | SummarizeModel | AnswerModel:
     """Load the model for one task.
 
     Raises:

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from reference_app.models.results import AnswerResult, ModelInfo
 from reference_app.models.weights import Weights
+from reference_app.results import AnswerResult, ModelInfo
 
 __all__ = ["AnswerModel"]
 
@@ -36,7 +36,7 @@ class AnswerModel:
         self.info = weights.info
         self._model = weights.model
         self._tokenizer = weights.tokenizer
-        self._span = _BUNDLED_SPAN if weights.info.source == "bundled" else _SPAN
+        self._span = _BUNDLED_SPAN if weights.is_small else _SPAN
 
     def predict(self, question: str, context: str) -> AnswerResult:
         """Answer one question."""

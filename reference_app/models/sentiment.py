@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
-from reference_app.models.results import ModelInfo, SentimentResult
 from reference_app.models.weights import Weights
+from reference_app.results import ModelInfo, SentimentResult
 
 __all__ = ["SentimentModel"]
 

@@ -1,4 +1,4 @@
-"""Where weights come from: this checkout, the Hugging Face hub, or a seed.
+"""Where weights come from: this checkout, the Hugging Face hub, a folder, or a seed.
 
 Rule: whatever the source, one code path loads them, safetensors only, nothing unpickled; only `hub`
 touches the network.
@@ -21,7 +21,7 @@ from transformers import (
     T5Config,
 )
 
-from reference_app.models.results import ModelInfo, Source, Task
+from reference_app.results import ModelInfo, Source, Task
 
 __all__ = ["BUNDLED", "ModelUnavailableError", "Weights", "load_weights"]
 
@@ -39,6 +39,7 @@ _HUB: Final[dict[Task, str]] = {
     "answer": "distilbert-base-cased-distilled-squad",
 }
 _SEED: Final = 0
+_SMALL: Final = 10_000_000  # Parameters; the bundled models have a million, those of the hub sixty.
 
 
 class ModelUnavailableError(RuntimeError):
@@ -53,22 +54,32 @@ class Weights:
     tokenizer: Any
     info: ModelInfo
 
+    @property
+    def is_small(self) -> bool:
+        """Of the bundled models' size, and so trained on what they were trained on."""
+        return self.info.parameters < _SMALL
 
-def load_weights(task: Task, source: Source) -> Weights:
+
+def load_weights(task: Task, source: str) -> Weights:
     """Load a model and its tokenizer.
+
+    Args:
+        task: What the model is to do.
+        source: `bundled`, `hub`, `random`, or the path of a folder with a folder for each task.
 
     Raises:
         ModelUnavailableError: a file is missing or the hub cannot be reached.
     """
     started = time.perf_counter()
-    device = "cpu" if source == "bundled" or not torch.cuda.is_available() else "cuda"
-    model, tokenizer = _seeded(task) if source == "random" else _pretrained(task, source)
+    kind = _kind(source)
+    device = "cpu" if kind == "bundled" or not torch.cuda.is_available() else "cuda"
+    model, tokenizer = _seeded(task) if kind == "random" else _pretrained(task, source)
     model = model.to(device).eval()
     info = ModelInfo(
         task=task,
-        name=_HUB[task] if source == "hub" else f"{source}-{task}",
-        version=_seed_digest(model) if source == "random" else _weights_digest(model),
-        source=source,
+        name=_name(task, source),
+        version=_seed_digest(model) if kind == "random" else _weights_digest(model),
+        source=kind,
         parameters=sum(weight.numel() for weight in model.parameters()),
         device=device,
         load_seconds=time.perf_counter() - started,
@@ -76,24 +87,59 @@ def load_weights(task: Task, source: Source) -> Weights:
     return Weights(model, tokenizer, info)
 
 
-def _pretrained(task: Task, source: Source) -> tuple[Any, Any]:
-    name = _HUB[task] if source == "hub" else str(BUNDLED / task)
+def _kind(source: str) -> Source:
+    match source:
+        case "bundled" | "hub" | "random":
+            return source
+        case _:
+            return "folder"
+
+
+def _name(task: Task, source: str) -> str:
+    match _kind(source):
+        case "hub":
+            return _HUB[task]
+        case "folder":
+            return f"{Path(source).name}-{task}"
+        case kind:
+            return f"{kind}-{task}"
+
+
+def _place(task: Task, source: str) -> str:
+    match _kind(source):
+        case "hub":
+            return _HUB[task]
+        case "folder":
+            return str(Path(source) / task)
+        case _:
+            return str(BUNDLED / task)
+
+
+def _pretrained(task: Task, source: str) -> tuple[Any, Any]:
+    name = _place(task, source)
     auto_tokenizer: Any = AutoTokenizer
     try:
         # float32 also where the file holds float16: a CPU computes faster with it.
         model = _AUTO[task].from_pretrained(name, dtype=torch.float32, use_safetensors=True)
         return model, auto_tokenizer.from_pretrained(name)
-    except OSError as error:
+    # A path that is not there is taken for a name on the hub, and an odd one is no name.
+    except (OSError, ValueError) as error:
         raise ModelUnavailableError(_advice(task, source)) from error
 
 
-def _advice(task: Task, source: Source) -> str:
-    if source == "hub":
-        return (
-            f"cannot load {_HUB[task]!r} from the Hugging Face hub or its cache: is the network"
-            " there? MODELS=bundled uses the small models of this checkout instead"
-        )
-    return f"the bundled model {task!r} is missing; `python -m reference_app.training {task}`"
+def _advice(task: Task, source: str) -> str:
+    match _kind(source):
+        case "hub":
+            return (
+                f"cannot load {_HUB[task]!r} from the Hugging Face hub or its cache: is the"
+                " network there? MODELS=bundled uses the small models of this checkout instead"
+            )
+        case "folder":
+            return f"cannot load a model from the folder {_place(task, source)!r}"
+        case _:
+            return (
+                f"the bundled model {task!r} is missing; `python -m reference_app.training {task}`"
+            )
 
 
 def _seeded(task: Task) -> tuple[Any, Any]:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
-from reference_app.models import Task, load_model
+from reference_app.models import load_model
+from reference_app.results import Task
 from reference_app.texts import answer_example, summary_example
 from reference_app.training.sentiment import examples
 

@@ -9,15 +9,15 @@ import httpx
 
 from reference_app.factory import create_app
 from reference_app.inference import Loader
-from reference_app.settings import Settings
+from reference_app.settings import CANARY, STABLE, Settings
 from tests.reference_app.fake_models import FakeModels, fake_models
 
 JSON = {"Content-Type": "application/json"}
 
 
-def loader(models: FakeModels | None = None) -> Loader:
+def loader(models: FakeModels | None = None, canary: FakeModels | None = None) -> Loader:
     """A loader that has nothing to load."""
-    loaded = models or fake_models()
+    loaded = {STABLE: models or fake_models(), **({CANARY: canary} if canary else {})}
     return cast("Loader", lambda _settings: loaded)
 
 
@@ -57,10 +57,12 @@ async def until_ready(client: httpx.AsyncClient) -> httpx.Response:
 
 @asynccontextmanager
 async def running(
-    models: FakeModels | None = None, settings: Settings | None = None
+    models: FakeModels | None = None,
+    settings: Settings | None = None,
+    canary: FakeModels | None = None,
 ) -> AsyncGenerator[httpx.AsyncClient, None]:
     """A client of a ready app with these models."""
-    app = create_app(settings or Settings(), loader=loader(models))
+    app = create_app(settings or Settings(), loader=loader(models, canary))
     lifespan = Lifespan(app)
     assert await lifespan.start() == "lifespan.startup.complete"
     async with client_of(app) as client:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reference_app.results import SummaryTask
 from reference_app.settings import Settings
 from tests.reference_app.fake_models import fake_models
 from tests.reference_app.running import JSON, running
@@ -70,7 +71,7 @@ async def test_a_summary_has_forty_tokens_unless_asked_otherwise() -> None:
     async with running(models) as client:
         await client.post("/v1/summarize", json={"text": "one two"})
 
-    assert models.summarize.calls[-1] == ("one two", 40)
+    assert models.summarize.calls[-1] == SummaryTask("one two", 40)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +232,7 @@ async def test_the_schema_s_examples_work(task: str) -> None:
     async with running() as client:
         schema = (await client.get("/schema")).json()
         properties = schema["components"]["schemas"][f"{task.title()}Request"]["properties"]
-        body = {name: field.get("examples", [40])[0] for name, field in properties.items()}
+        body = {name: field["examples"][0] for name, field in properties.items()}
         response = await client.post(f"/v1/{task}", json=body)
 
     assert response.status_code == 200

@@ -149,7 +149,7 @@ async def test_what_is_asked_while_models_load_is_not_stored() -> None:
 
     def load(_settings: Settings) -> Any:
         assert may_load.wait(30)
-        return fake_models()
+        return {"stable": fake_models()}
 
     lifespan = Lifespan(app := create_app(Settings(), loader=load))
     await lifespan.start()

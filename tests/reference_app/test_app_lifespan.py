@@ -19,7 +19,7 @@ async def test_while_models_load_the_app_lives_but_is_not_ready() -> None:
 
     def load(_settings: Settings) -> Any:
         assert may_load.wait(30)
-        return fake_models()
+        return {"stable": fake_models()}
 
     app = create_app(Settings(), loader=load)
     lifespan = Lifespan(app)
@@ -72,7 +72,7 @@ async def test_the_loader_is_given_the_settings() -> None:
 
     def load(settings: Settings) -> Any:
         given.append(settings)
-        return fake_models()
+        return {"stable": fake_models()}
 
     app = create_app(Settings(models="random"), loader=load)
     lifespan = Lifespan(app)
@@ -107,4 +107,7 @@ def test_importing_the_app_with_a_wrong_setting_names_it(monkeypatch: pytest.Mon
     )
 
     assert result.returncode == 1
-    assert "MODELS must be one of bundled, hub, random, not 'huge'" in result.stderr
+    assert (
+        "MODELS must be one of bundled, hub, random, or a folder's path, not 'huge'"
+        in result.stderr
+    )

@@ -1,7 +1,9 @@
 """The models as a caller meets them: real weights, real tokenizers, no network."""
 
 import dataclasses
+import itertools
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,12 +15,17 @@ from reference_app.models import (
     ModelUnavailableError,
     SentimentModel,
     SummarizeModel,
-    Task,
     load_model,
     load_models,
     weights,
 )
-from reference_app.texts import SummaryExample, summary_example
+from reference_app.results import SummaryTask, Task
+from reference_app.texts import (
+    SummaryExample,
+    answer_example,
+    sentiment_example,
+    summary_example,
+)
 
 TASKS: list[Task] = ["sentiment", "answer", "summarize"]
 LONG = "The train to Lisbon leaves at noon. " * 1_500  # More than 10,000 words.
@@ -111,20 +118,62 @@ def test_a_context_without_a_word_has_no_answer(models: Models) -> None:
 
 
 def test_a_batch_answers_as_one_by_one(models: Models) -> None:
-    texts = ["Great!", "The room was dirty and the waiter was so rude to all of us.", "Awful"]
-    batch = models.sentiment.predict_many(texts)
+    """Texts of very different lengths, so that padding would show."""
+    chance = random.Random(7)
+    opinions = ["Great!", "Awful", LONG, *(sentiment_example(chance).text for _ in range(13))]
+    pairs = [(e.question, e.context) for e in (answer_example(chance) for _ in range(16))]
+    reports = [summary_example(chance).text for _ in range(16)]
 
-    assert [result.label for result in batch] == [
-        models.sentiment.predict(text).label for text in texts
+    singles = [models.sentiment.predict(text) for text in opinions]
+    many = models.sentiment.predict_many(opinions)
+    assert [r.label for r in many] == [r.label for r in singles]
+    assert [r.score for r in many] == pytest.approx([r.score for r in singles], abs=1e-5)
+    answers = [models.answer.predict(*pair) for pair in pairs]
+    batched = models.answer.predict_many(pairs)
+    assert [(r.answer, r.start, r.end) for r in batched] == [
+        (r.answer, r.start, r.end) for r in answers
     ]
-    pairs = [("Where does Ann live?", "Ann lives in Oslo."), ("How long is it?", "It is 5 feet.")]
-    assert [result.answer for result in models.answer.predict_many(pairs)] == [
-        models.answer.predict(*pair).answer for pair in pairs
+    assert [r.score for r in batched] == pytest.approx([r.score for r in answers], abs=1e-5)
+    lengths = [8, 40, 16, 128] * 4
+    tasks = [SummaryTask(*each) for each in zip(reports, lengths, strict=True)]
+    assert models.summarize.predict_many(tasks) == [
+        models.summarize.predict(task.text, task.max_length) for task in tasks
     ]
-    reports = ["A storm reached Oslo.", "On Monday Ann Lee opened a gym in Rome. 40 people came."]
-    assert models.summarize.predict_many(reports, 40) == [
-        models.summarize.predict(report, 40) for report in reports
+
+
+def test_a_summary_is_told_as_it_grows_whoever_else_is_in_the_batch(models: Models) -> None:
+    chance = random.Random(8)
+    told: list[str] = []
+    tasks = [
+        SummaryTask(summary_example(chance).text, 40),
+        SummaryTask(summary_example(chance).text, 12, told.append),
+        SummaryTask(summary_example(chance).text, 8, lambda _text: None),
     ]
+
+    results = models.summarize.predict_many(tasks)
+
+    assert told[-1] == results[1].summary == models.summarize.predict(tasks[1].text, 12).summary
+    assert len(told) == 12
+    assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(told))
+
+
+def test_a_folder_of_models_is_a_source_too(tmp_path: Path) -> None:
+    for task in TASKS:
+        shutil.copytree(weights.BUNDLED / task, tmp_path / "next" / task)
+
+    loaded, bundled = load_models(str(tmp_path / "next")), load_models("bundled")
+
+    assert loaded.sentiment.info.name == "next-sentiment"
+    assert loaded.sentiment.info.source == "folder"
+    for task in TASKS:
+        assert getattr(loaded, task).info.version == getattr(bundled, task).info.version
+    assert loaded.answer.predict("Where does Ann live?", "Ann lives in Oslo.").answer == "Oslo"
+
+
+@pytest.mark.parametrize("name", ["nowhere", "no such/../folder"])
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ModelUnavailableError, match="cannot load a model from the folder"):
+        load_model("sentiment", str(tmp_path / name))
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -17,6 +17,9 @@ def test_without_variables_there_are_defaults() -> None:
 def test_a_variable_is_a_field_in_capitals() -> None:
     environ = {
         "MODELS": "random",
+        "CANARY": "./canary",
+        "CANARY_SHARE": "0.25",
+        "QUEUE_SIZE": "0",
         "STORE_URL": "redis://cache:6379/0",
         "CACHE_TTL": "1.5",
         "TORCH_THREADS": "2",
@@ -27,6 +30,9 @@ def test_a_variable_is_a_field_in_capitals() -> None:
 
     assert Settings.from_environment(environ) == Settings(
         models="random",
+        canary="./canary",
+        canary_share=0.25,
+        queue_size=0,
         store_url="redis://cache:6379/0",
         cache_ttl=1.5,
         torch_threads=2,
@@ -42,7 +48,13 @@ def test_an_empty_variable_is_unset() -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "allowed"),
     [
-        ("MODELS", "large", "one of bundled, hub, random"),
+        ("MODELS", "large", "one of bundled, hub, random, or a folder's path"),
+        ("CANARY", "large", "one of bundled, hub, random, or a folder's path"),
+        ("CANARY_SHARE", "1.1", "a number from 0 to 1"),
+        ("STICKY", "no field", "credential or a header field's name"),
+        ("STALE_IF_ERROR", "-1", "seconds, from 0 to 31536000"),
+        ("QUEUE_SIZE", "-1", "a whole number from 0"),
+        ("LOG_FORMAT", "xml", "one of text, json"),
         ("CACHE_TTL", "0", "seconds, above 0"),
         ("CACHE_TTL", "-1", "seconds, above 0"),
         ("CACHE_TTL", "nan", "seconds, above 0"),
@@ -62,6 +74,21 @@ def test_a_wrong_value_is_named_with_what_is_allowed(
 
     assert str(caught.value).startswith(f"{variable} must be {allowed}")
     assert str(caught.value).endswith(f"not {value!r}")
+
+
+def test_a_token_that_is_too_short_is_not_repeated() -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment({"ADMIN_TOKEN": "hunter2"})
+
+    assert str(caught.value) == "ADMIN_TOKEN must be a secret of 16 characters or more, not that"
+
+
+def test_there_is_a_second_variant_only_where_it_has_models() -> None:
+    one, two = Settings(), Settings(canary="hub", canary_share=0.25)
+
+    assert one.sources == {"stable": "bundled"}
+    assert two.sources == {"stable": "bundled", "canary": "hub"}
+    assert two.shares == {"stable": 0.75, "canary": 0.25}
 
 
 @pytest.mark.parametrize("max_text_chars", [100, 100_000])

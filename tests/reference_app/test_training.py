@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from reference_app.models import Task, load_model, weights
+from reference_app.models import load_model, weights
+from reference_app.results import Task
 from reference_app.texts import is_held_out
 from reference_app.training import answer, sentiment, summarize
 from reference_app.training.evaluate import evaluate, measure, rouge_l, with_figures

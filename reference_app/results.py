@@ -1,19 +1,23 @@
 """What the models answer, and what they say of themselves."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 __all__ = [
+    "TASKS",
     "AnswerResult",
     "ModelInfo",
     "SentimentResult",
     "Source",
     "SummaryResult",
+    "SummaryTask",
     "Task",
 ]
 
-Source = Literal["bundled", "hub", "random"]
+Source = Literal["bundled", "hub", "random", "folder"]
 Task = Literal["sentiment", "summarize", "answer"]
+TASKS: tuple[Task, ...] = ("sentiment", "summarize", "answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,19 @@ class SentimentResult:
     label: str
     score: float
     scores: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryTask:
+    """A text to summarize in at most `max_length` tokens.
+
+    `on_text` is told, in the model's thread, what the summary says so far, at every new token; if
+    the batch has to be run again, from the beginning.
+    """
+
+    text: str
+    max_length: int
+    on_text: Callable[[str], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
