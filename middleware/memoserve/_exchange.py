@@ -246,10 +246,10 @@ class Exchange:
         flight = await upstream.fetch(attempt, has_fallback=self._fallback is not None)
         if flight is None:
             return
-        if flight.verdict is not Verdict.FAILED:
-            await self._ask_as_a_variant(flight)
-        elif self._fallback is not None:
+        if self._fallback is not None and flight.has_failed:
             await self._serve_instead(flight, self._fallback)
+        elif flight.verdict is not Verdict.FAILED:
+            await self._ask_as_a_variant(flight)
         else:
             await self._fetch(attempt=2)
 

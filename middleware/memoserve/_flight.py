@@ -173,6 +173,11 @@ class Flight:
             await self._moved.wait()
 
     @property
+    def has_failed(self) -> bool:
+        """Whether a stale answer would be better, also where another try would not (503)."""
+        return self.verdict is Verdict.FAILED or self._start.get("status", 0) >= 500
+
+    @property
     def age(self) -> float:
         """Seconds since the response started."""
         return time.perf_counter() - self._responded
@@ -344,9 +349,11 @@ class Flight:
         return None if client.has_left else self._messages[client.position - self._dropped]
 
     def _withholds_from(self, client: Client) -> bool:
+        if client.has_fallback and self.has_failed:
+            return True
         match self.verdict:
             case Verdict.FAILED:
-                return client.has_fallback or (self.attempt == 1 and not client.is_leader)
+                return self.attempt == 1 and not client.is_leader
             case Verdict.ALONE:
                 return not client.is_leader
             case _:

@@ -783,6 +783,7 @@ async def test_a_refresh_hears_that_nobody_waits_when_it_is_done() -> None:
     [
         pytest.param({"error": RuntimeError("down")}, id="raises"),
         pytest.param({"status": 503}, id="503"),
+        pytest.param({"status": 503, "headers": [(b"retry-after", b"9")]}, id="come-again"),
     ],
 )
 async def test_a_stale_answer_replaces_a_failure(
