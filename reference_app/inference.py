@@ -144,13 +144,20 @@ class Inference:
 
     @asynccontextmanager
     async def lifespan(self, _app: object) -> AsyncGenerator[None, None]:
-        """Load the models while the server already answers; wait for every thread at the end."""
+        """Load the models while the server already answers; wait for every thread at the end.
+
+        Raises:
+            NotReadyError: They could not be loaded, and the operator wants them first.
+        """
         self._unavailable("the models are being loaded", retry_after=1)
         loading = asyncio.create_task(self._load_and_warm_up())
         try:
+            if self._settings.load_first:
+                await loading
+                self.arm("")
             yield
         finally:
-            await loading  # It never raises, and a thread that imports torch cannot be cancelled.
+            await loading  # It raises nothing, and a thread that imports torch cannot be cancelled.
             arms = list(self._arms.values())
             self._unavailable("the server is shutting down", retry_after=1)
             for arm in arms:

@@ -63,6 +63,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     queue_deadline: Annotated[float, _seconds(600)] = 5.0
     breaker_failures: Annotated[int, _whole(1, 1_000)] = 5
     breaker_pause: Annotated[float, _seconds(3600)] = 10.0
+    load_first: Annotated[bool, Meta(description="true or false")] = False
     torch_threads: Annotated[int, _whole(1, 256)] = 1
     max_text_chars: Annotated[int, _whole(100, 100_000)] = 10_000
     admin_token: Annotated[

@@ -1,14 +1,17 @@
 """`python -m reference_app` as an operator meets it: a process, a port, signals and exit codes."""
 
+import json
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -31,6 +34,7 @@ def serving(*arguments: str, **variables: str) -> Iterator[tuple[subprocess.Pope
         env=environment(**variables),
         stdout=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     try:
         assert process.stdout is not None
@@ -40,7 +44,8 @@ def serving(*arguments: str, **variables: str) -> Iterator[tuple[subprocess.Pope
         assert announced
         yield process, announced[1]
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # Its workers, too.
         process.communicate()
 
 
@@ -86,6 +91,109 @@ def until_counted(client: httpx.Client, *statuses: str) -> bool:
             return True
         time.sleep(0.3)  # The page is kept for a second.
     return False
+
+
+def test_workers_share_a_port_and_load_before_they_answer() -> None:
+    """None of them says 503 to anybody, and one that dies is replaced."""
+    with (
+        serving("--workers", "2") as (process, url),
+        httpx.Client(base_url=url, timeout=120) as client,
+    ):
+        first = client.get("/health/ready")
+        statuses = [
+            httpx.post(
+                f"{url}/v1/sentiment", json={"text": f"It is {number}."}, timeout=120
+            ).status_code
+            for number in range(20)
+        ]
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(60)
+
+    assert first.status_code == 200
+    assert statuses == [200] * 20
+    assert code == 0
+
+
+def test_workers_that_cannot_load_end_the_process(tmp_path: Path) -> None:
+    result = finished("--port", "0", "--workers", "2", MODELS="hub", HF_HOME=str(tmp_path))
+
+    assert result.returncode == 1
+    assert "MODELS=bundled" in result.stderr
+    assert "a worker could not start" in result.stderr.splitlines()[-1]
+
+
+def test_requests_that_are_open_at_a_signal_are_answered() -> None:
+    """What was accepted is finished: a stop drops nothing (bug 58)."""
+    with serving(MODELS="random") as (process, url), httpx.Client(base_url=url) as client:
+        until_ready(client)
+        with ThreadPoolExecutor(4) as threads:
+            asked = threading.Barrier(5)
+
+            def ask(number: int) -> int:
+                body = {"text": f"Report {number}. " * 20, "max_length": 16, "stream": True}
+                with httpx.stream("POST", f"{url}/v1/summarize", json=body, timeout=60) as response:
+                    lines = response.iter_lines()
+                    next(lines)  # It has begun.
+                    asked.wait(60)
+                    return [*lines].count("event: done")
+
+            answers = [threads.submit(ask, number) for number in range(4)]
+            asked.wait(60)
+            process.send_signal(signal.SIGTERM)
+            finished_streams = [answer.result(60) for answer in answers]
+        code = process.wait(30)
+
+    assert finished_streams == [1, 1, 1, 1]
+    assert code == 0
+
+
+def test_lines_are_objects_if_the_operator_wants_them() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        result = finished("--port", str(taken.getsockname()[1]), LOG_FORMAT="json")
+
+    lines = [json.loads(line) for line in result.stderr.splitlines()]
+    assert result.returncode == 3
+    assert any("already in use" in line["message"] for line in lines)
+
+
+def test_granian_serves_it_too() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-m", "granian", "--interface", "asgi", "--port", port]
+    process = subprocess.Popen(
+        [*command, "--workers", "2", "reference_app.app:app"],
+        cwd=ROOT,
+        env=environment(LOAD_FIRST="true"),
+        start_new_session=True,
+    )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            until_listening(client)
+            question = {"text": "The staff were friendly and dinner was lovely."}
+            first = client.post("/v1/sentiment", json=question)
+            again = client.post("/v1/sentiment", json=question)
+        process.terminate()
+        code = process.wait(60)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    assert first.json()["label"] == "POSITIVE"
+    assert "; hit; ttl=" in again.headers["cache-status"]  # One connection, so one worker.
+    assert code == 0
+
+
+def until_listening(client: httpx.Client) -> None:
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            assert client.get("/health/ready").status_code == 200
+        except httpx.ConnectError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)  # Another process: there is no event to wait for.
+        else:
+            return
 
 
 def finished(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

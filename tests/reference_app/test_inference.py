@@ -199,6 +199,20 @@ async def test_an_end_while_loading_waits_for_the_loader() -> None:
         inference.arm("")
 
 
+async def test_models_may_have_to_be_there_before_anything_is_served() -> None:
+    inference = Inference(cast("Any", lambda: {"stable": fake_models()}), Settings(load_first=True))
+    async with inference.lifespan(None):
+        assert inference.arm("").info("answer").version == "v1"
+
+
+async def test_what_has_to_be_there_and_is_not_ends_the_start() -> None:
+    inference = Inference(cast("Any", {}.popitem), Settings(load_first=True))
+
+    with pytest.raises(NotReadyError, match="could not be loaded"):
+        async with inference.lifespan(None):
+            raise AssertionError
+
+
 async def test_nobody_need_be_told_of_a_failure() -> None:
     inference = Inference(cast("Any", {}.popitem), Settings())
     async with inference.lifespan(None):

@@ -20,6 +20,7 @@ def test_a_variable_is_a_field_in_capitals() -> None:
         "CANARY": "./canary",
         "CANARY_SHARE": "0.25",
         "QUEUE_SIZE": "0",
+        "LOAD_FIRST": "true",
         "STORE_URL": "redis://cache:6379/0",
         "CACHE_TTL": "1.5",
         "TORCH_THREADS": "2",
@@ -33,6 +34,7 @@ def test_a_variable_is_a_field_in_capitals() -> None:
         canary="./canary",
         canary_share=0.25,
         queue_size=0,
+        load_first=True,
         store_url="redis://cache:6379/0",
         cache_ttl=1.5,
         torch_threads=2,
@@ -54,6 +56,7 @@ def test_an_empty_variable_is_unset() -> None:
         ("STICKY", "no field", "credential or a header field's name"),
         ("STALE_IF_ERROR", "-1", "seconds, from 0 to 31536000"),
         ("QUEUE_SIZE", "-1", "a whole number from 0"),
+        ("LOAD_FIRST", "perhaps", "true or false"),
         ("LOG_FORMAT", "xml", "one of text, json"),
         ("CACHE_TTL", "0", "seconds, above 0"),
         ("CACHE_TTL", "-1", "seconds, above 0"),
@@ -116,4 +119,6 @@ def test_the_readme_lists_every_variable_with_its_default() -> None:
 
 
 def _spelled(default: Any) -> str:
+    if isinstance(default, bool):
+        return str(default).lower()
     return f"{default:g}" if isinstance(default, float) else str(default)
