@@ -1,7 +1,7 @@
-"""A page to try the models by hand, from files and from nowhere else.
+"""A page to try the models by hand, and one about the API; from files and from nowhere else.
 
-Rule: it works without a network and sends no credentials, which would take every request around the
-cache; its policy forbids the browser everything that the page does not need.
+Rule: they work without a network and send no credentials, which would take every request around the
+cache; their policy forbids the browser everything that they do not need.
 """
 
 from pathlib import Path
@@ -21,9 +21,11 @@ _FILES = {
     "/dashboard.js": ("dashboard.js", "text/javascript"),
     "/dashboard-chart.js": ("dashboard-chart.js", "text/javascript"),
     "/dashboard-numbers.js": ("dashboard-numbers.js", "text/javascript"),
+    "/reference": ("reference.html", "text/html"),
+    "/reference.js": ("reference.js", "text/javascript"),
 }
 _HEADERS = {
-    "Cache-Control": "no-cache",  # The three files belong together.
+    "Cache-Control": "no-cache",  # The files belong together.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
         "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -34,7 +36,7 @@ _HEADERS = {
 
 
 def page_routes() -> list[HTTPRouteHandler]:
-    """Return the handlers of the page and of what it loads."""
+    """Return the handlers of the pages and of what they load."""
     return [_file_route(path, *file) for path, file in _FILES.items()]
 
 
