@@ -24,7 +24,7 @@ from reference_app.settings import Settings
 __all__ = ["main", "serve"]
 
 _GRACE = 8  # Seconds for open requests at shutdown; `docker stop` kills after ten.
-_PATIENCE = 120  # Seconds that a worker may hold the GIL, as imports and loading do.
+_PATIENCE = 15  # Seconds that a worker may be deaf, since imports and loading hold the GIL.
 
 
 class _Server(uvicorn.Server):
