@@ -5,14 +5,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# `make up` sets the password for Grafana; the other commands need none.
+COMPOSE := GRAFANA_ADMIN_PASSWORD="$${GRAFANA_ADMIN_PASSWORD:-unused}" docker compose
 CHECKED := middleware integrations reference_app loadgen observability bench tests
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check bench models wheel clean
+.PHONY: help demo serve stack up down load clean-metrics test check bench models wheel clean
 
 help: ## say what each target does
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
 
 demo: $(VENV)/.demo ## serve three models, send them Zipf traffic, print what the cache did (about 2 minutes)
 	@$(BIN)/python -m reference_app.demo
@@ -38,6 +40,26 @@ bench: $(VENV)/.test ## what the cache costs, side by side with the bare app
 	$(BIN)/python bench/limits.py
 	$(BIN)/python bench/throughput.py
 	$(BIN)/python -m bench.generator
+
+stack: $(VENV)/.demo ## serve what docker-compose.yml describes, as processes: nginx, 2 replicas, redis, prometheus
+	@$(BIN)/python -m reference_app.stack
+
+up: ## start the whole stack with Docker Compose: http://localhost:8000, :9090, :3002
+	@GRAFANA_ADMIN_PASSWORD="$${GRAFANA_ADMIN_PASSWORD:-$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe())')}" \
+		docker compose up --build --detach --wait
+
+down: ## stop it; the models that were downloaded stay
+	@$(COMPOSE) down
+
+load: ## send the running stack Zipf traffic and judge the cache
+	@$(COMPOSE) run --rm loadgen
+
+clean-metrics: ## empty the running stack's cache, and start its metrics anew
+	@$(COMPOSE) exec redis sh -c 'REDISCLI_AUTH="$${REDIS_PASSWORD:-memoserve}" redis-cli flushall'
+	@$(COMPOSE) stop app prometheus
+	@$(COMPOSE) rm --force prometheus
+	@docker volume rm --force memoserve_prometheus
+	@$(COMPOSE) up --detach --wait
 
 models: $(VENV)/.demo ## train the bundled models anew (about 30 minutes) and measure them
 	$(BIN)/python -m reference_app.training all

@@ -40,7 +40,7 @@ __all__ = ["create_app"]
 _OPENAPI = OpenAPIConfig(
     title="memoserve reference app",
     version="1",
-    description="Three small language models behind a response cache: see the field Cache-Status of each answer.",
+    description="Three language models behind a cache: the field Cache-Status says more.",
     path="/schema",
     # Litestar's pages for people load their scripts from a CDN; this app must work without one.
     render_plugins=[JsonRenderPlugin(), YamlRenderPlugin()],
