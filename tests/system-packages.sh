@@ -10,6 +10,7 @@ command -v node >/dev/null || missing="$missing nodejs"
 command -v npm >/dev/null || missing="$missing npm"
 command -v prometheus-redis-exporter >/dev/null || missing="$missing prometheus-redis-exporter"
 command -v chromium >/dev/null || missing="$missing chromium"
+command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing="$missing nginx-light"
 
 if [ -z "$missing" ]; then
     :
