@@ -24,8 +24,7 @@ COPY integrations integrations
 RUN /opt/venv/bin/pip wheel --quiet --no-deps --wheel-dir dist . \
     && /opt/venv/bin/pip install --quiet --constraint constraints.txt \
         --find-links dist "memoserve[all] @ file://$(ls /build/dist/*.whl)" \
-        --group reference-app --group loadgen \
-    && /opt/venv/bin/python -m compileall -q /opt/venv/lib
+        --group reference-app --group loadgen
 
 FROM ${BASE}
 COPY --from=build /opt/venv /opt/venv

@@ -25,7 +25,7 @@ if ! buildah $storage inspect localhost/base >/dev/null 2>&1; then
 fi
 
 # shellcheck disable=SC2086
-buildah $storage bud --build-arg BASE=localhost/base --tag memoserve "$@" "$root"
+buildah $storage bud --layers --build-arg BASE=localhost/base --tag memoserve "$@" "$root"
 
 # shellcheck disable=SC2086
 container=$(buildah $storage from memoserve)
