@@ -200,7 +200,7 @@ def test_the_page_fits_a_telephone(page: Page) -> None:
 
 def test_every_field_and_button_has_a_name(page: Page) -> None:
     for role in ("textbox", "spinbutton", "checkbox", "button", "link"):
-        for element in page.get_by_role(role).all():  # type: ignore[arg-type]  # One of a list.
+        for element in page.get_by_role(role).all():
             assert element.evaluate("e => (e.labels?.[0] ?? e).textContent.trim()")
     expect(page.locator("output[aria-live=polite]")).to_have_count(3)
     expect(page.get_by_role("heading", level=1)).to_have_count(1)
