@@ -40,6 +40,7 @@ bench: $(VENV)/.test ## what the cache costs, side by side with the bare app
 	$(BIN)/python bench/limits.py
 	$(BIN)/python bench/throughput.py
 	$(BIN)/python -m bench.generator
+	$(BIN)/python bench/overload.py
 	PYTHONPATH=. $(BIN)/python bench/batching.py
 
 stack: $(VENV)/.demo ## serve what docker-compose.yml describes, as processes: nginx, 2 replicas, redis, prometheus

@@ -21,6 +21,9 @@ _Result = TypeVar("_Result")
 _Taken_contra = TypeVar("_Taken_contra", contravariant=True)
 _Given_co = TypeVar("_Given_co", covariant=True)
 
+# What the event loop has to do takes microseconds, and what is cached should not wait for models.
+_NICE = 10
+
 _logger = logging.getLogger("reference_app")
 
 
@@ -68,6 +71,7 @@ class ServedModel(Generic[_Item, _Result]):
             max_wait=settings.batch_wait,
             length=length,
             group=group,
+            nice=_NICE,
             observer=observer,
         )
         self._breaker = Breaker(

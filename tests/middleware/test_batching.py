@@ -1,6 +1,8 @@
 """Concurrent calls that become batches: what is shared, and what must not be."""
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -257,6 +259,21 @@ async def test_a_plain_function_runs_in_a_thread_of_its_own() -> None:
     assert not [thread for thread in threading.enumerate() if thread.name == "echo_0"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority")
+@pytest.mark.parametrize("nice", [0, 5])
+async def test_a_thread_may_step_back_for_the_event_loop(nice: int) -> None:
+    def run(items: list[int]) -> list[int]:
+        return [os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) for _ in items]
+
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    batcher = MicroBatcher(run, nice=nice)
+    inside = await batcher(1)
+    await batcher.aclose()
+
+    assert inside == (nice or before)
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before
+
+
 async def test_the_event_loop_goes_on_while_a_batch_runs() -> None:
     entered, may_end = threading.Event(), threading.Event()
 
@@ -349,6 +366,12 @@ async def test_an_observer_is_told_of_every_batch() -> None:
     batches: list[BatchFinished] = notes.of(BatchFinished)
     assert [(batch.model, batch.size) for batch in batches] == [("echo", 3), ("echo", 1)]
     assert all(batch.seconds >= 0 for batch in batches)
+
+
+@pytest.mark.parametrize("nice", [-1, 20, 0.5])
+def test_a_wrong_priority_is_named(nice: Any) -> None:
+    with pytest.raises(ValueError, match=f"nice must be from 0 to 19, not {nice}"):
+        MicroBatcher(list, nice=nice)
 
 
 @pytest.mark.parametrize(
