@@ -144,7 +144,9 @@ class Upstream:
         shared, record = self._shared, self._record
         if self._flight_key() in shared.flights or shared.refreshes >= _MAX_REFRESHES:
             return
-        own_record = RequestRecord(time.perf_counter(), model=record.model, rule=record.rule)
+        own_record = RequestRecord(
+            time.perf_counter(), model=record.model, rule=record.rule, variant=record.variant
+        )
         scope = {**self._scope, "memoserve": own_record}
         _, landed = self._take_off(scope, attempt=1, finish=True)
         shared.refreshes += 1

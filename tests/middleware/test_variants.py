@@ -8,8 +8,8 @@ import pytest
 from memoserve import TelemetryMiddleware, VariantMiddleware
 from memoserve._asgi import ASGIApp, Receive, Scope, Send
 from memoserve._events import RequestFinished
-from tests.asgi import JSON, Call, Model, ask
-from tests.middleware.cases import PATH, Notes, cached
+from tests.asgi import JSON, Call, Model, ask, settle
+from tests.middleware.cases import PATH, Clock, Notes, cached
 
 SHARES = {"v1": 0.9, "v2": 0.1}
 HEADER = b"x-model-variant"
@@ -148,6 +148,22 @@ async def test_the_variant_is_part_of_the_key() -> None:
     assert [call.content for call in calls] == [b'"v1"', b'"v2"'] * 2
     assert ["hit" in call.cache_status for call in calls] == [False, False, True, True]
     assert versions.calls == 2
+
+
+async def test_a_stale_answer_is_refreshed_by_its_own_variant() -> None:
+    clock = Clock()
+    app = varied(cached(Versions(), clock=clock, ttl=10, stale_while_revalidate=60))
+    request: dict[str, Any] = {"path": PATH, "headers": [JSON, (HEADER, b"v2")]}
+    await ask(app, **request)
+
+    clock.now += 30
+    stale = await ask(app, **request)
+    await settle()
+    fresh = await ask(app, **request)
+
+    assert "ttl=-20" in stale.cache_status
+    assert "ttl=10" in fresh.cache_status
+    assert fresh.content == b'"v2"'
 
 
 async def test_the_answer_names_its_variant_also_from_the_cache() -> None:
