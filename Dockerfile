@@ -36,6 +36,7 @@ RUN /opt/venv/bin/python -m compileall -q reference_app loadgen \
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
+    HOME=/tmp \
     HF_HOME=/models \
     LOG_FORMAT=json
 # What the hub serves is kept here; everything else may be read-only.
@@ -43,8 +44,9 @@ VOLUME /models
 # A number, so that an orchestrator can see that it is not root.
 USER 10001:10001
 EXPOSE 8000
-# Ready, not only alive: who waits for this container wants answers.
-HEALTHCHECK --interval=5s --timeout=4s --start-period=180s --retries=3 \
+# Ready, not only alive: who waits for this container wants answers. The first start of MODELS=hub
+# downloads its models before that.
+HEALTHCHECK --interval=5s --timeout=4s --start-period=600s --retries=3 \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health/ready', timeout=3)"]
 STOPSIGNAL SIGTERM
 CMD ["python", "-m", "reference_app", "--host", "0.0.0.0", "--port", "8000", "--workers", "2"]
