@@ -7,7 +7,9 @@ __all__ = [
     "CorruptEntryError",
     "MemoserveError",
     "OverloadedError",
+    "StoreBusyError",
     "StoreError",
+    "StoreRefusedError",
     "UnkeyableBodyError",
 ]
 
@@ -22,6 +24,14 @@ class UnkeyableBodyError(MemoserveError):
 
 class StoreError(MemoserveError):
     """A store cannot do what it was asked; a cache takes it for a miss."""
+
+
+class StoreBusyError(StoreError):
+    """A store has more to do than it takes on: no sign that it is broken."""
+
+
+class StoreRefusedError(StoreError):
+    """A store has answered, and said no: it is full, read-only, or knows us not."""
 
 
 class CorruptEntryError(StoreError):

@@ -14,6 +14,7 @@ from memoserve.stores import Store
 
 __all__ = [
     "BatchFinished",
+    "BreakerChanged",
     "CacheStatus",
     "Event",
     "FollowerJoined",
@@ -93,6 +94,13 @@ class StoreOpened(msgspec.Struct, frozen=True):
     store: Store
 
 
+class BreakerChanged(msgspec.Struct, frozen=True, gc=False):
+    """What stands between the cache and something that may fail takes it for dead, or not."""
+
+    breaker: Literal["store"]
+    state: Literal["closed", "half_open", "open"]  # Closed is well; half open, it is being tried.
+
+
 class FollowerJoined(msgspec.Struct, frozen=True, gc=False):
     """A request began to wait for another request's answer."""
 
@@ -157,6 +165,7 @@ Event = (
     | StoreWritten
     | StoreCalled
     | StoreOpened
+    | BreakerChanged
     | FollowerJoined
     | FollowerLeft
     | KeyCollided

@@ -49,7 +49,7 @@ class Fill:
         self.recorder = ResponseRecorder(self._rule.max_response_bytes, is_head=self._is_head)
         self._head: ResponseHead | None = None
         self._sharing = Sharing.LEADER
-        self._tokens: Tokens = ()
+        self._tokens: Tokens | None = ()
         self._asked = self._answered = 0.0  # By the cache's clock.
 
     async def begin(self) -> None:
@@ -129,7 +129,7 @@ class Fill:
             return "refused"
         tokens = await self._all_tokens(response)
         if tokens is None:
-            return "refused"
+            return "error" if self._tokens is None else "refused"
         return "stored" if await self._write(response, admitted, tokens) else "error"
 
     def _storage(self) -> Storage | None:
@@ -167,7 +167,9 @@ class Fill:
         )
 
     async def _all_tokens(self, response: StoredResponse) -> Tokens | None:
-        """Return the tokens of all tags; None if there may have been a purge meanwhile."""
+        """Return the tokens of all tags; None if a purge may have been missed."""
+        if self._tokens is None:
+            return None
         *known, mark = self._tokens
         try:
             names = self._computed_tags(response)
@@ -177,7 +179,7 @@ class Fill:
         if not names:
             return tuple(known)
         computed = await read_tokens(self._shared.store, names)
-        if await read_tokens(self._shared.store, [mark[0]]) != (mark,):
+        if computed is None or await read_tokens(self._shared.store, [mark[0]]) != (mark,):
             return None
         return (*known, *computed)
 

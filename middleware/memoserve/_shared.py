@@ -14,14 +14,22 @@ import msgspec
 
 from memoserve._asgi import ASGIApp
 from memoserve._entry import Entry
-from memoserve._events import Event, Observer, RequestRecord, StoreCalled, StoreOpened, tell
+from memoserve._events import (
+    BreakerChanged,
+    Event,
+    Observer,
+    RequestRecord,
+    StoreCalled,
+    StoreOpened,
+    tell,
+)
 from memoserve._fields import HeaderFilter
 from memoserve._flight import Budget, Flight
 from memoserve._keys import Key
 from memoserve._rules import Coverage, Rule
 from memoserve._tags import implicit_tags, renew_tokens
-from memoserve.stores import Store, open_store
-from memoserve.stores.guarded import GuardedStore, Operation
+from memoserve.stores import SharedStore, Store, open_store
+from memoserve.stores.guarded import BreakerState, GuardedStore, Operation
 from memoserve.stores.memory import MemoryStore
 
 __all__ = ["HOT_BYTES", "Options", "Recent", "Shared"]
@@ -56,6 +64,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         """Refuse what cannot work."""
         if not self.namespace:
             raise ValueError("namespace must not be empty")
+        if set("{}") & set(self.namespace):
+            # Redis Cluster puts all keys with one text in braces on one server.
+            raise ValueError(f"namespace must have no braces, unlike {self.namespace!r}")
         if self.client_control not in {"ignore", "obey"}:
             raise ValueError(
                 f"client_control must be 'ignore' or 'obey', not {self.client_control!r}"
@@ -133,11 +144,13 @@ class Shared:
 
     def _open(self) -> None:
         store = open_store(self._source) if isinstance(self._source, str) else self._source
+        if isinstance(store, SharedStore):
+            store.join(self.options.namespace, self.options.secret)
         self._store: Store | None = store
         self.notify(StoreOpened(store))
         # What is in memory answers at once: a deadline would only cost.
         deadline = None if isinstance(store, MemoryStore) else self.options.store_deadline
-        self._guarded = GuardedStore(store, deadline, self._report)
+        self._guarded = GuardedStore(store, deadline, self._report, self._report_breaker)
         self._look_up = store.look_up if isinstance(store, MemoryStore) else None
 
     async def look_up(self, keys: Sequence[str]) -> list[bytes | None]:
@@ -165,6 +178,9 @@ class Shared:
     def _report(self, operation: Operation, seconds: float, error: str) -> None:
         if self._observers:
             self.notify(StoreCalled(operation, seconds, error))
+
+    def _report_breaker(self, state: BreakerState) -> None:
+        self.notify(BreakerChanged("store", state))
 
     def _secret_for(self, rules: Iterable[Rule]) -> bytes:
         """Return what keys the partitions; only a store in memory can do with a random one."""
@@ -286,6 +302,7 @@ class Shared:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+        await self._guarded.aclose()
         if isinstance(self._source, str) and self._store is not None:
             store, self._store = self._store, None
             await store.aclose()

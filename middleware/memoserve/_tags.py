@@ -47,8 +47,12 @@ class TokenWriter(Protocol):
         """Keep a token."""
 
 
-class TokenStore(KeyReader, TokenWriter, Protocol):
+class TokenStore(KeyReader, Protocol):
     """What of a store is needed to read tokens, and to make those that are not there."""
+
+    async def add(self, key: str, value: bytes, ttl: float, /) -> bytes | None:
+        """Keep a token unless there is one; return the one that is there, None if unknown."""
+        ...
 
 
 class Purger:
@@ -136,15 +140,18 @@ async def renew_tokens(store: TokenWriter, namespace: str, keys: Iterable[str]) 
         await store.set(key, os.urandom(16), _TOKEN_TTL)
 
 
-async def read_tokens(store: TokenStore, keys: Collection[str]) -> Tokens:
-    """Return the present tokens of tags, making those that are not there."""
+async def read_tokens(store: TokenStore, keys: Collection[str]) -> Tokens | None:
+    """Return the present tokens of tags, making those that are not there; None if it failed.
+
+    A token that only could not be read is never replaced: that would purge all that carry it.
+    """
     ordered = tuple(dict.fromkeys(keys))
     found = await store.get_many(ordered) if ordered else []
     tokens: list[tuple[str, bytes]] = []
     for key, token in zip(ordered, found, strict=True):
         if token is None:
-            # Two who make it at once leave one of them with an entry that misses: no harm.
-            token = os.urandom(16)
-            await store.set(key, token, _TOKEN_TTL)
+            token = await store.add(key, os.urandom(16), _TOKEN_TTL)
+        if token is None:
+            return None
         tokens.append((key, token))
     return tuple(tokens)

@@ -3,15 +3,21 @@
 import pytest
 
 from memoserve import MemoryStore, Purger
-from memoserve._tags import implicit_tags, purge_mark, read_tokens, tag_key
+from memoserve._tags import Tokens, implicit_tags, purge_mark, read_tokens, tag_key
+
+
+async def tokens_in(store: MemoryStore, keys: list[str]) -> Tokens:
+    tokens = await read_tokens(store, keys)
+    assert tokens is not None
+    return tokens
 
 
 async def test_tokens_are_made_once_and_stay() -> None:
     """In the order of the tags, each once, and no two alike."""
     store = MemoryStore()
 
-    first = await read_tokens(store, ["a", "b", "a"])
-    second = await read_tokens(store, ["b", "a", "c"])
+    first = await tokens_in(store, ["a", "b", "a"])
+    second = await tokens_in(store, ["b", "a", "c"])
 
     assert [key for key, _ in first] == ["a", "b"]
     assert dict(second).items() > dict(first).items()
@@ -53,11 +59,11 @@ async def test_a_purge_replaces_the_tokens_that_it_names_and_no_others(
         "other-namespace": tag_key("other", "tag", "a"),
         "mark": purge_mark("memoserve"),
     }
-    before = dict(await read_tokens(store, list(keys.values())))
+    before = dict(await tokens_in(store, list(keys.values())))
 
     await Purger(store).purge(**purged)  # type: ignore[arg-type]  # The table's values differ.
 
-    after = dict(await read_tokens(store, list(keys.values())))
+    after = dict(await tokens_in(store, list(keys.values())))
     assert {name for name, key in keys.items() if before[key] != after[key]} == changed | {"mark"}
 
 
@@ -128,3 +134,27 @@ def test_no_tag_can_pose_as_another() -> None:
 def test_every_process_has_the_same_keys() -> None:
     """bug 11."""
     assert tag_key("n", "tag", "a") == "n:tag:bedc735d8ca825306d36f03d15ee2da6"
+
+
+async def test_a_token_that_cannot_be_read_is_not_replaced() -> None:
+    """A store that hiccups purges nothing (bug 53)."""
+
+    class Failing(MemoryStore):
+        async def get_many(self, keys: object, /) -> list[bytes | None]:
+            return [None]  # As a guarded store says that it cannot say.
+
+    store = Failing()
+    await store.add("a", b"token", 60)
+
+    assert await tokens_in(store, ["a"]) == (("a", b"token"),)
+
+
+async def test_tokens_that_nobody_can_say_are_none() -> None:
+    class Dead:
+        async def get_many(self, keys: object, /) -> list[bytes | None]:
+            return [b"token", None]
+
+        async def add(self, key: str, value: bytes, ttl: float, /) -> bytes | None:
+            return None
+
+    assert await read_tokens(Dead(), ["a", "b"]) is None

@@ -9,9 +9,12 @@ from typing import Protocol, runtime_checkable
 
 from memoserve.stores.memory import MemoryStore
 
-__all__ = ["BatchStore", "Store", "open_store"]
+__all__ = ["BatchStore", "SharedStore", "Store", "open_store"]
 
-_REDIS_SCHEMES = ("redis", "rediss", "unix")
+_REDIS_SCHEMES = (
+    "redis", "rediss", "unix", "redis+cluster", "rediss+cluster", "redis+sentinel",
+    "rediss+sentinel",
+)  # fmt: skip
 _UNITS = {"kb": 1024, "mb": 1024**2, "gb": 1024**3}
 
 
@@ -34,17 +37,46 @@ class Store(Protocol):
 
 @runtime_checkable
 class BatchStore(Store, Protocol):
-    """A store that looks up many keys in one go."""
+    """A store that does in one go what others need several steps for."""
 
     async def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
         """Return what is kept under each of the keys, in their order."""
         ...
 
+    async def add(self, key: str, value: bytes, ttl: float, /) -> bytes:
+        """Keep the value unless there is one already; return what is there now."""
+        ...
+
+
+@runtime_checkable
+class SharedStore(BatchStore, Protocol):
+    """A store that other processes and hosts use, too."""
+
+    def join(self, namespace: str, secret: bytes | None, /) -> None:
+        """Be told of a cache that uses the store: what its keys begin with, and its secret.
+
+        With a secret, values carry a MAC from now on, and those that do not are not there.
+
+        Raises:
+            ValueError: Another cache uses it with another secret.
+        """
+
+    async def ping(self, deadline: float, /) -> None:
+        """Raise unless the store answers a lookup within `deadline` seconds.
+
+        Connecting does not count, and whatever else is under way has no say in it.
+        """
+
+    async def reconnect(self) -> None:
+        """Drop all connections and what waits for them; the next call makes new ones."""
+
 
 def open_store(url: str) -> Store:
     """Make the store that a URL names: `memory://?max_bytes=256mb`, `redis://host:6379/0`.
 
-    `rediss://` is Redis over TLS, `unix://` a socket; redis-py documents what follows in them.
+    `rediss://` is Redis over TLS, `unix://` a socket, `redis+cluster://host:6379` a Cluster, and
+    `redis+sentinel://host:26379/service` the master that Sentinels name. Options follow a question
+    mark: `compress=zlib` or `zstd`, `read_from_replicas=yes`, and those of redis-py.
 
     Raises:
         ValueError: The URL names no store that there is, or an option that it does not have.

@@ -1,23 +1,50 @@
 """A store that cannot harm a request.
 
 Rule: a call that fails or takes longer than the deadline is a miss for a lookup and nothing for
-a write; it is reported, and logged once until the store works again.
+a write; it is reported. When the store seems dead nobody calls it but a probe, behind the scenes:
+
+    state       calls           becomes     when
+    closed      go through      half_open   one took longer than the deadline, or 3 in a row failed
+    half_open   are refused     closed      the probe, which starts at once, succeeds
+                                open        it fails; then all connections are dropped
+    open        are refused     half_open   a quarter of a second has passed
+
+So a request waits once for a dead server, never twice, and a server that was only busy is back
+after one probe. A store that is busy (`StoreBusyError`) or that has refused a write (full,
+read-only: `StoreRefusedError`) is not dead. Libraries that break circuits (pybreaker, purgatory)
+let a request be the probe, so they do not fit.
 """
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, TypeVar
 
-from memoserve.stores import BatchStore, Store
+from memoserve._errors import StoreBusyError, StoreRefusedError
+from memoserve.stores import BatchStore, SharedStore, Store
+from memoserve.stores._deadline import Deadline
 
-__all__ = ["GuardedStore"]
+__all__ = ["BreakerState", "GuardedStore", "Operation"]
 
 _logger = logging.getLogger("memoserve")
 
 _Result = TypeVar("_Result")
+_Many = Callable[[Sequence[str]], Awaitable[list[bytes | None]]]
+_Add = Callable[[str, bytes, float], Awaitable[bytes]]
 Operation = Literal["get", "set", "delete"]
+BreakerState = Literal["closed", "half_open", "open"]
+
+_FAILURES = 3  # In a row, of those that come at once and so cost a request little.
+_PROBE_SECONDS = 0.75
+_PAUSE_SECONDS = 0.25  # Both together bound how late a server's return is noticed.
+_LOG_INTERVAL = 60.0  # Seconds in which one failure is logged, and no other.
+_PROBE_KEY = "memoserve:probe"
+
+
+def _ignore_change(_: BreakerState) -> None:
+    """Tell nobody."""
 
 
 class GuardedStore:
@@ -25,60 +52,154 @@ class GuardedStore:
 
     Args:
         store: The store that does the work.
-        deadline: Seconds after which a call is given up; None for as long as it takes.
-        report: Told of every call that was not cancelled: its operation, its seconds, and the
-            name of its error, empty for success.
+        deadline: Seconds after which a call is given up; None for as long as it takes, and then
+            the store is never taken for dead.
+        report: Told of every call that was made and not cancelled: its operation, its seconds,
+            and the name of its error, empty for success.
+        on_change: Told of every new state.
     """
 
     def __init__(
-        self, store: Store, deadline: float | None, report: Callable[[Operation, float, str], None]
+        self,
+        store: Store,
+        deadline: float | None,
+        report: Callable[[Operation, float, str], None],
+        on_change: Callable[[BreakerState], None] = _ignore_change,
     ) -> None:
         self._store = store
         self._deadline = deadline
         self._report = report
-        self._is_failing = False
+        self._on_change = on_change
+        self._many: _Many = store.get_many if isinstance(store, BatchStore) else self._get_each
+        self._add: _Add = store.add if isinstance(store, BatchStore) else self._get_or_set
+        self._shared = store if isinstance(store, SharedStore) else None
+        self.state: BreakerState = "closed"
+        self._failures = 0  # In a row.
+        self._logged_at = -math.inf
+        self._probing: asyncio.Task[None] | None = None
 
     async def get(self, key: str, /) -> bytes | None:
         """Return what is kept; None, too, if the store cannot say."""
-        return await self._call("get", self._store.get(key), otherwise=None)
+        return await self._call("get", lambda: self._store.get(key), otherwise=None)
 
     async def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
         """Return what is kept under each key; nothing at all if the store cannot say."""
-        nothing: list[bytes | None] = [None] * len(keys)
-        return await self._call("get", _get_many(self._store, keys), otherwise=nothing)
+        return await self._call("get", lambda: self._many(keys), otherwise=[None] * len(keys))
 
     async def set(self, key: str, value: bytes, ttl: float, /) -> bool:
         """Keep the value; False if the store did not."""
-        return await self._call("set", _succeed(self._store.set(key, value, ttl)), otherwise=False)
+        call = lambda: _succeed(self._store.set(key, value, ttl))  # noqa: E731
+        return await self._call("set", call, otherwise=False)
+
+    async def add(self, key: str, value: bytes, ttl: float, /) -> bytes | None:
+        """Keep the value unless there is one; return what is there, None if the store cannot say.
+
+        A store that cannot do both in one step does them one after the other.
+        """
+        return await self._call("set", lambda: self._add(key, value, ttl), otherwise=None)
 
     async def delete(self, key: str, /) -> bool:
         """Forget the key; False if the store did not."""
-        return await self._call("delete", _succeed(self._store.delete(key)), otherwise=False)
+        return await self._call(
+            "delete", lambda: _succeed(self._store.delete(key)), otherwise=False
+        )
+
+    async def aclose(self) -> None:
+        """Stop probing; the store itself is not closed."""
+        probing, self._probing = self._probing, None
+        if probing is not None and probing.get_loop() is asyncio.get_running_loop():
+            probing.cancel()
+            await asyncio.gather(probing, return_exceptions=True)
 
     async def _call(
-        self, operation: Operation, call: Awaitable[_Result], *, otherwise: _Result
+        self, operation: Operation, call: Callable[[], Awaitable[_Result]], *, otherwise: _Result
     ) -> _Result:
+        if self.state != "closed":
+            self._ensure_probing()
+            return otherwise
         started = time.perf_counter()
         error, result = "", otherwise
         try:
             if self._deadline is None:
-                result = await call
+                result = await call()
             else:
-                async with asyncio.timeout(self._deadline):
-                    result = await call
+                async with Deadline(self._deadline):
+                    result = await call()
         except Exception as raised:  # noqa: BLE001  (a store's client may raise anything)
             error = type(raised).__name__
-            if not self._is_failing:
-                _logger.warning("the store fails, so answers are not cached: %r", raised)
-        self._is_failing = bool(error)
+            self._note_failure(operation, raised)
+        else:
+            self._failures = 0
         self._report(operation, time.perf_counter() - started, error)
         return result
 
+    async def _get_each(self, keys: Sequence[str]) -> list[bytes | None]:
+        return list(await asyncio.gather(*map(self._store.get, keys)))
 
-async def _get_many(store: Store, keys: Sequence[str]) -> list[bytes | None]:
-    if isinstance(store, BatchStore):
-        return await store.get_many(keys)
-    return list(await asyncio.gather(*map(store.get, keys)))
+    async def _get_or_set(self, key: str, value: bytes, ttl: float, /) -> bytes:
+        found = await self._store.get(key)
+        if found is None:
+            await self._store.set(key, value, ttl)
+        return value if found is None else found
+
+    # The breaker.
+
+    def _note_failure(self, operation: Operation, error: Exception) -> None:
+        self._log(error)
+        is_answer = isinstance(error, StoreRefusedError) and operation != "get"
+        if is_answer or isinstance(error, StoreBusyError) or self._deadline is None:
+            return
+        self._failures += 1
+        if self.state == "closed" and (
+            isinstance(error, TimeoutError) or self._failures >= _FAILURES
+        ):
+            self._change("half_open")
+            self._ensure_probing()
+
+    def _log(self, error: Exception) -> None:
+        now = time.monotonic()
+        if now - self._logged_at >= _LOG_INTERVAL:
+            self._logged_at = now
+            _logger.warning("the store fails, so answers are not cached: %r", error)
+
+    def _change(self, state: BreakerState) -> None:
+        self.state = state
+        self._on_change(state)
+
+    def _ensure_probing(self) -> None:
+        """Have a probe under way; one whose event loop has ended is replaced."""
+        task = self._probing
+        if task is None or task.done() or task.get_loop().is_closed():
+            self._probing = asyncio.get_running_loop().create_task(self._probe())
+
+    async def _probe(self) -> None:
+        was_open = False
+        while not await self._is_alive():
+            was_open = True
+            self._change("open")
+            if self._shared is not None:
+                await self._shared.reconnect()
+            await asyncio.sleep(_PAUSE_SECONDS)
+            self._change("half_open")
+        if was_open:
+            _logger.warning("the store works again")
+            self._logged_at = -math.inf
+        self._failures = 0
+        self._change("closed")
+
+    async def _is_alive(self) -> bool:
+        deadline = self._deadline or _PROBE_SECONDS
+        try:
+            async with asyncio.timeout(_PROBE_SECONDS):
+                if self._shared is not None:
+                    await self._shared.ping(deadline)
+                else:
+                    async with asyncio.timeout(deadline):
+                        await self._store.get(_PROBE_KEY)
+        except Exception as error:  # noqa: BLE001  (a store's client may raise anything)
+            self._log(error)
+            return False
+        return True
 
 
 async def _succeed(call: Awaitable[None]) -> bool:

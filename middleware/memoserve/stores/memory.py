@@ -109,6 +109,13 @@ class MemoryStore:
             self._remember_expiry(key, expires)
             self._wake_sweeper()
 
+    async def add(self, key: str, value: bytes, ttl: float, /) -> bytes:
+        """Keep the value unless there is one; return what is there now."""
+        found = self.look_up((key,))[0]
+        if found is None:
+            await self.set(key, value, ttl)
+        return value if found is None else found
+
     async def delete(self, key: str, /) -> None:
         """Forget the key, if it is there."""
         with self._lock:

@@ -10,10 +10,10 @@ from memoserve import Store
 from memoserve.stores import BatchStore, open_store
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", "redis", "cluster", "sentinel"])
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
-    is_memory = request.param == "memory"
-    opened = open_store("memory://" if is_memory else request.getfixturevalue("redis_url"))
+    name = request.param
+    opened = open_store("memory://" if name == "memory" else request.getfixturevalue(f"{name}_url"))
     yield opened
     await opened.aclose()
 
@@ -119,6 +119,23 @@ async def test_a_new_ttl_replaces_the_old_one(store: Store, key: str) -> None:
         await until_gone(store, f"{key}clock")
 
     assert await store.get(key) == b"long"
+
+
+async def test_only_what_is_not_there_is_added(store: Store, key: str) -> None:
+    assert isinstance(store, BatchStore)
+
+    assert await store.add(key, b"first", 60) == b"first"
+    assert await store.add(key, b"second", 60) == b"first"
+    assert await store.get(key) == b"first"
+
+
+async def test_of_many_who_add_all_get_the_same(store: Store, key: str) -> None:
+    assert isinstance(store, BatchStore)
+
+    added = await asyncio.gather(*(store.add(key, b"%d" % n, 60) for n in range(30)))
+
+    assert len(set(added)) == 1
+    assert await store.get(key) == added[0]
 
 
 async def test_concurrent_calls_do_not_mix(store: Store, key: str) -> None:

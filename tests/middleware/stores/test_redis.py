@@ -96,7 +96,8 @@ async def test_without_redis_the_app_answers() -> None:
 
 def test_without_redis_py_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "redis.asyncio", None)
-    monkeypatch.delitem(sys.modules, "memoserve.stores.redis")
+    for name in ("redis", "_redis_urls", "_servers"):
+        monkeypatch.delitem(sys.modules, f"memoserve.stores.{name}")
 
     with pytest.raises(ModuleNotFoundError, match=r"memoserve\[redis\]"):
         open_store("redis://localhost")

@@ -17,6 +17,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from memoserve._events import (
+    BreakerChanged,
     CacheStatus,
     Event,
     FollowerJoined,
@@ -92,6 +93,7 @@ async def feed_everything(observer: OTelObserver, store: MemoryStore) -> None:
         StoreWritten("sentiment", "stored"),
         StoreCalled("get", 0.001, ""),
         StoreCalled("get", 0.05, "TimeoutError"),
+        BreakerChanged("store", "open"),
         FollowerJoined("sentiment"),
         FollowerLeft("sentiment"),
         KeyCollided("sentiment"),

@@ -1,0 +1,45 @@
+"""How long somebody waits.
+
+Rule: a wait ends at its deadline, unless the event loop itself was late.
+"""
+
+import asyncio
+from types import TracebackType
+
+__all__ = ["Deadline"]
+
+_LATE = 0.005  # Seconds by which a timer of an idle event loop is not late.
+
+
+class Deadline:
+    """Ends a wait, unless the event loop itself was late.
+
+    When something else has held the loop up, an answer may have come and not been read yet: then
+    as much time again is granted, lest a busy process take its store for dead.
+    """
+
+    __slots__ = ("_due", "_handle", "_loop", "_seconds", "_timeout")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    async def __aenter__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._due = self._loop.time() + self._seconds
+        self._timeout = asyncio.timeout(None)
+        await self._timeout.__aenter__()
+        self._handle = self._loop.call_at(self._due, self._expire)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._handle.cancel()
+        await self._timeout.__aexit__(kind, error, traceback)  # Raises TimeoutError.
+
+    def _expire(self) -> None:
+        now = self._loop.time()
+        late = now - self._due
+        self._timeout.reschedule(now + min(late, self._seconds) if late > _LATE else now)
