@@ -73,10 +73,12 @@ def wait_for(port: int) -> None:
     raise TimeoutError(f"nothing listens on port {port}")
 
 
-def requests_per_second(url: str, method: str, seconds: float, unique: str = "") -> float:
+def requests_per_second(
+    url: str, method: str, seconds: float, unique: str = "", connections: int = CONNECTIONS
+) -> float:
     """Have wrk ask for some seconds; whatever is no 2xx ends the measurement."""
     script = ["-s", str(HERE / "post.lua")] if method == "POST" else []
-    command = [*pinned(1), "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds:g}s", *script, url]
+    command = [*pinned(1), "wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", *script, url]
     environment = {**os.environ, "UNIQUE": unique} if unique else None
     report = subprocess.check_output(command, text=True, env=environment)
     if "Non-2xx" in report or "Socket errors" in report:
@@ -87,7 +89,13 @@ def requests_per_second(url: str, method: str, seconds: float, unique: str = "")
     return float(found[1])
 
 
-def compare(contenders: list[tuple[str, str, str]], turns: int, *, unique: bool) -> None:
+def compare(
+    contenders: list[tuple[str, str, str]],
+    turns: int,
+    *,
+    unique: bool,
+    connections: int = CONNECTIONS,
+) -> None:
     """Print a table whose first row is what the others are measured by."""
     rates: dict[str, list[float]] = {name: [] for name, _, _ in contenders}
     with ExitStack() as stack:
@@ -95,7 +103,7 @@ def compare(contenders: list[tuple[str, str, str]], turns: int, *, unique: bool)
         for turn in range(-1, turns):  # The first one warms up.
             for (name, _, method), url in zip(contenders, urls, strict=True):
                 salt = f"{name}-{turn}" if unique else ""
-                rate = requests_per_second(url, method, 2, salt)
+                rate = requests_per_second(url, method, 2, salt, connections)
                 if turn >= 0:
                     rates[name].append(rate)
     first = rates[contenders[0][0]]

@@ -13,7 +13,7 @@ from memoserve._errors import StoreBusyError, StoreError
 
 __all__ = ["Lookups"]
 
-_LANES = 4  # Batches under way at a time: the second core of a server is soon its limit.
+_LANES = 2  # Batches under way at a time; one alone would wait for the other's return.
 _KEYS_AT_ONCE = 512  # In one batch; Redis serves nobody else meanwhile.
 _MOST_WAITING = 20_000  # Lookups; a loop that is so far behind must not get further.
 

@@ -9,23 +9,27 @@ from types import TracebackType
 __all__ = ["Deadline"]
 
 _LATE = 0.005  # Seconds by which a timer of an idle event loop is not late.
+_MOST = 10  # Times the deadline: then a wait ends, however late the loop is.
 
 
 class Deadline:
-    """Ends a wait, unless the event loop itself was late.
+    """Ends a wait by a TimeoutError.
 
-    When something else has held the loop up, an answer may have come and not been read yet: then
-    as much time again is granted, lest a busy process take its store for dead.
+    While something else holds the event loop up, an answer may have come and not been read yet, or
+    a connection be made and not known of: as much time as was lost is granted again, lest a busy
+    process take its store for dead.
     """
 
-    __slots__ = ("_due", "_handle", "_loop", "_seconds", "_timeout")
+    __slots__ = ("_due", "_handle", "_limit", "_loop", "_seconds", "_timeout")
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
 
     async def __aenter__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._due = self._loop.time() + self._seconds
+        now = self._loop.time()
+        self._due = now + self._seconds
+        self._limit = now + self._seconds * _MOST
         self._timeout = asyncio.timeout(None)
         await self._timeout.__aenter__()
         self._handle = self._loop.call_at(self._due, self._expire)
@@ -42,4 +46,8 @@ class Deadline:
     def _expire(self) -> None:
         now = self._loop.time()
         late = now - self._due
-        self._timeout.reschedule(now + min(late, self._seconds) if late > _LATE else now)
+        if late > _LATE and now < self._limit:
+            self._due = now + min(late, self._seconds)
+            self._handle = self._loop.call_at(self._due, self._expire)
+        else:
+            self._timeout.reschedule(now)

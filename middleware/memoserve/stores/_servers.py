@@ -41,6 +41,9 @@ class Servers(Protocol):
         """Make a connection to each primary, not yet connected and in no pool."""
         ...
 
+    def shape(self) -> object:
+        """Return what is another value when other servers have become the primaries."""
+
     async def aclose(self) -> None:
         """Close all connections but those."""
 
@@ -79,6 +82,10 @@ class Server:
         """Make one connection."""
         return [_lone(self._client.connection_pool)]
 
+    def shape(self) -> object:
+        """Return always the same: when the master changes, its connections are closed."""
+        return None
+
     async def aclose(self) -> None:
         """Close all connections."""
         for client in {self._client, self._reader, *self._companions}:
@@ -113,6 +120,10 @@ class Cluster:
         """Make one connection to each primary."""
         await self._start()
         return [_lone(node) for node in self._client.get_primaries()]
+
+    def shape(self) -> object:
+        """Return the primaries, as far as redirections have told of them."""
+        return {node.name for node in self._client.get_primaries()}
 
     async def aclose(self) -> None:
         """Close all connections."""

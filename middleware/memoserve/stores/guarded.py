@@ -16,14 +16,15 @@ let a request be the probe, so they do not fit.
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import Literal, TypeVar
 
 from memoserve._errors import StoreBusyError, StoreRefusedError
-from memoserve.stores import BatchStore, SharedStore, Store
+from memoserve.stores import BatchStore, Lease, LeaseEnd, SharedStore, Store
 from memoserve.stores._deadline import Deadline
 
 __all__ = ["BreakerState", "GuardedStore", "Operation"]
@@ -33,7 +34,7 @@ _logger = logging.getLogger("memoserve")
 _Result = TypeVar("_Result")
 _Many = Callable[[Sequence[str]], Awaitable[list[bytes | None]]]
 _Add = Callable[[str, bytes, float], Awaitable[bytes]]
-Operation = Literal["get", "set", "delete"]
+Operation = Literal["get", "set", "delete", "lease"]
 BreakerState = Literal["closed", "half_open", "open"]
 
 _FAILURES = 3  # In a row, of those that come at once and so cost a request little.
@@ -103,6 +104,49 @@ class GuardedStore:
         return await self._call(
             "delete", lambda: _succeed(self._store.delete(key)), otherwise=False
         )
+
+    @property
+    def has_leases(self) -> bool:
+        """Whether it is of any use to try for a lease."""
+        return self._shared is not None and self.state == "closed"
+
+    async def take_lease(self, key: str, owner: str, seconds: float, /) -> Lease | None:
+        """Take the lease of a key; None if the store has none, or cannot say."""
+        if (store := self._shared) is None:
+            return None
+        return await self._call(
+            "lease", lambda: store.take_lease(key, owner, seconds), otherwise=None
+        )
+
+    async def renew_lease(self, key: str, owner: str, seconds: float, /) -> bool:
+        """Have it for longer; False if it is not ours, or the store cannot say."""
+        if (store := self._shared) is None:
+            return False
+        return await self._call(
+            "lease", lambda: store.renew_lease(key, owner, seconds), otherwise=False
+        )
+
+    async def end_lease(
+        self, key: str, owner: str, end: LeaseEnd, value: bytes = b"", ttl: float = 0.0, /
+    ) -> bool:
+        """Give it back, with a value; tell whether that is kept."""
+        if (store := self._shared) is None:
+            return False
+        operation: Operation = "set" if value else "lease"
+        return await self._call(
+            operation, lambda: store.end_lease(key, owner, end, value, ttl), otherwise=False
+        )
+
+    @contextlib.contextmanager
+    def await_lease(self, key: str, /) -> Generator[asyncio.Future[LeaseEnd]]:
+        """Hear how another's lease ends; the future is cancelled where that cannot be heard."""
+        if self._shared is not None and self.state == "closed":
+            with self._shared.await_lease(key) as told:
+                yield told
+        else:
+            deaf: asyncio.Future[LeaseEnd] = asyncio.get_running_loop().create_future()
+            deaf.cancel()
+            yield deaf
 
     async def aclose(self) -> None:
         """Stop probing; the store itself is not closed."""

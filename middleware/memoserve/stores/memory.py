@@ -118,11 +118,19 @@ class MemoryStore:
 
     async def delete(self, key: str, /) -> None:
         """Forget the key, if it is there."""
+        self.discard(key)
+
+    def discard(self, key: str, /) -> None:
+        """Do what `delete` does, for callers that need not wait."""
         with self._lock:
             self._discard(key)
 
     async def aclose(self) -> None:
         """Forget everything."""
+        self.clear()
+
+    def clear(self) -> None:
+        """Do what `aclose` does, for callers that need not wait."""
         with self._lock:
             self._entries.clear()
             self._buckets.clear()

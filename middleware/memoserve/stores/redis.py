@@ -14,14 +14,17 @@ import hashlib
 import logging
 import time
 import weakref
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
 
 from redis.exceptions import MovedError
 
-from memoserve._errors import CorruptEntryError, StoreBusyError, StoreError
-from memoserve.stores._batches import Lookups
+from memoserve._errors import CorruptEntryError, StoreError
+from memoserve.stores import Lease, LeaseEnd
 from memoserve.stores._deadline import Deadline
+from memoserve.stores._link import Link
+from memoserve.stores._listener import Listener
 from memoserve.stores._redis_urls import read_url
 from memoserve.stores._seal import Compression, Opened, Seal
 from memoserve.stores._servers import Servers, answered, close_quietly
@@ -30,14 +33,10 @@ __all__ = ["RedisStore"]
 
 _logger = logging.getLogger("memoserve")
 
-_APART = 262_144  # Bytes from which a value travels alone, and is sealed in a thread.
-_COMMANDS = 12  # At a time, beside the lookups.
-_MOST_WAITING = 10_000  # Commands; and
-_MOST_BYTES = 67_108_864  # of values that wait to be written.
+_IN_A_THREAD = 65_536  # Bytes from which a value is sealed in a thread, and
+_APART = 262_144  # from which it travels alone.
 _LONGEST = 2**53  # Milliseconds of a ttl; Redis reads no more than 63 bits.
 _PROBE = "memoserve:probe"
-
-_Result = TypeVar("_Result")
 
 
 class RedisStore:
@@ -65,7 +64,9 @@ class RedisStore:
         self._links: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Link] = (
             weakref.WeakKeyDictionary()
         )
+        self._forget: Callable[[Iterable[str] | None], None] | None = None
         self._has_logged_damage = False
+        self.reads_replicas = False
 
     @classmethod
     def from_url(cls, url: str, *, secret: bytes | None = None) -> "RedisStore":
@@ -75,7 +76,9 @@ class RedisStore:
             ValueError: The URL names no Redis that could be, or an option that there is not.
         """
         address = read_url(url)
-        return cls(address.connect, secret=secret, compression=address.compression)
+        store = cls(address.connect, secret=secret, compression=address.compression)
+        store.reads_replicas = address.reads_replicas
+        return store
 
     def join(self, namespace: str, secret: bytes | None, /) -> None:
         """Be told of a cache that uses the store.
@@ -165,6 +168,54 @@ class RedisStore:
             for connection in connections:
                 await close_quietly(connection.disconnect(nowait=True))
 
+    # Leases.
+
+    async def take_lease(self, key: str, owner: str, seconds: float, /) -> Lease:
+        """Take the lease of a key, unless somebody has it.
+
+        Raises:
+            StoreError: Redis cannot be asked, or refuses.
+        """
+        link = self.link()
+        return await link.run(link.leases.take(key, owner, seconds))
+
+    async def renew_lease(self, key: str, owner: str, seconds: float, /) -> bool:
+        """Have a lease for so long from now on; False if it is not ours any more.
+
+        Raises:
+            StoreError: Redis cannot be asked, or refuses.
+        """
+        link = self.link()
+        return await link.run(link.leases.renew(key, owner, seconds))
+
+    async def end_lease(
+        self, key: str, owner: str, end: LeaseEnd, value: bytes = b"", ttl: float = 0.0, /
+    ) -> bool:
+        """Give a lease back, with a value in the same step; tell whether that is kept.
+
+        Raises:
+            StoreError: Redis cannot be asked, or refuses to keep the value.
+        """
+        return await self.link().run(self._end_lease(key, owner, end, value, ttl), size=len(value))
+
+    def await_lease(self, key: str, /) -> AbstractContextManager[asyncio.Future[LeaseEnd]]:
+        """Hear how the lease ends that somebody has, if it is taken after this."""
+        self.listen()
+        return self.link().leases.awaiting(key)
+
+    # Being told.
+
+    def track(self, forget: Callable[[Iterable[str] | None], None]) -> None:
+        """Have `forget` called with keys that change; with None when any may have, unheard."""
+        self._forget = forget
+
+    def listen(self) -> Listener:
+        """Return what listens in the running event loop, from now on."""
+        link = self.link()
+        if link.listener is not None:
+            return link.listener
+        return link.listen(None if self._forget is None else sorted(self._namespaces), self._forget)
+
     async def reconnect(self) -> None:
         """Drop all connections and what waits for them; the next call makes new ones."""
         link = self._links.pop(asyncio.get_running_loop(), None)
@@ -175,7 +226,7 @@ class RedisStore:
         """Close all connections of the running event loop."""
         await self.reconnect()
 
-    def link(self) -> "Link":
+    def link(self) -> Link:
         """Return what belongs to the running event loop."""
         loop = asyncio.get_running_loop()
         found = self._links.get(loop)
@@ -215,98 +266,46 @@ class RedisStore:
     # Writing.
 
     async def _set(self, key: str, value: bytes, ttl: float) -> None:
-        sealed = await self.sealed(key, value, ttl)
-        await self.link().execute("SET", key, sealed, "PX", milliseconds(ttl))
+        sealed = await self._sealed(key, value, ttl)
+        await self.link().execute("SET", key, sealed, "PX", _milliseconds(ttl))
+
+    async def _end_lease(
+        self, key: str, owner: str, end: LeaseEnd, value: bytes, ttl: float
+    ) -> bool:
+        sealed = await self._sealed(key, value, ttl) if value else b""
+        return await self.link().leases.end(key, owner, end, sealed, _milliseconds(ttl))
 
     async def _add(self, key: str, value: bytes, ttl: float) -> bytes:
-        sealed = await self.sealed(key, value, ttl)
+        sealed = await self._sealed(key, value, ttl)
         execute = self.link().execute
-        if not await execute("SET", key, sealed, "PX", milliseconds(ttl), "NX"):
+        if not await execute("SET", key, sealed, "PX", _milliseconds(ttl), "NX"):
             there = await execute("GET", key)
             if there is not None and (opened := self._open(key, there)) is not None:
                 return opened.value
-            await execute("SET", key, sealed, "PX", milliseconds(ttl))
+            await execute("SET", key, sealed, "PX", _milliseconds(ttl))
         return value
 
-    async def sealed(self, key: str, value: bytes, ttl: float) -> bytes:
+    async def _sealed(self, key: str, value: bytes, ttl: float) -> bytes:
         """Return what is to be written under a key; a large value itself is written at once.
 
         Raises:
             StoreError: It could not be.
         """
         expires = time.time() + ttl
-        if len(value) < _APART:
+        if len(value) < _IN_A_THREAD:
             return self._seal.close(key, value, expires)
+        if len(value) < _APART:
+            return await asyncio.to_thread(self._seal.close, key, value, expires)
         digest = await asyncio.to_thread(_name_of, value)
         place = f"{key}:{digest}"
         sealed = await asyncio.to_thread(self._seal.close, place, value, expires)
-        await self.link().execute("SET", place, sealed, "PX", milliseconds(ttl))
+        await self.link().execute("SET", place, sealed, "PX", _milliseconds(ttl))
         return self._seal.close(key, place.encode(), expires, is_elsewhere=True)
 
 
-class Link:
-    """What a store has in one event loop: connections, and what is under way on them."""
-
-    def __init__(
-        self,
-        servers: Servers,
-        fetch: Callable[[Sequence[str]], Coroutine[Any, Any, list[Opened | StoreError | None]]],
-    ) -> None:
-        self.servers = servers
-        self.lookups = Lookups[Opened | None](fetch)
-        self._turns = asyncio.Semaphore(_COMMANDS)
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._bytes = 0
-
-    async def run(self, work: Coroutine[Any, Any, _Result], *, size: int = 0) -> _Result:
-        """Do something that goes on when nobody waits for it any more.
-
-        Raises:
-            StoreBusyError: Too much is under way already.
-        """
-        is_full = self._bytes and self._bytes + size > _MOST_BYTES
-        if is_full or len(self._tasks) >= _MOST_WAITING:
-            work.close()
-            raise StoreBusyError(f"{len(self._tasks)} calls, {self._bytes} bytes wait already")
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        self._bytes += size
-        task.add_done_callback(lambda done: self._forget(done, size))
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if not task.cancelled() or _is_cancelled():
-                raise
-            raise StoreError("the store was closed or reconnected meanwhile") from None
-
-    async def execute(self, *command: Any) -> Any:
-        """Have one command answered, when it is its turn."""
-        async with self._turns:
-            return await self.servers.execute(*command)
-
-    async def aclose(self) -> None:
-        """Give up what is under way, and close all connections."""
-        await self.lookups.aclose()
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.servers.aclose()
-
-    def _forget(self, task: "asyncio.Task[Any]", size: int) -> None:
-        self._tasks.discard(task)
-        self._bytes -= size
-        if not task.cancelled():
-            task.exception()  # Raised to whoever still waits; else nobody is there to care.
-
-
-def milliseconds(ttl: float) -> int:
+def _milliseconds(ttl: float) -> int:
     """Return a ttl as Redis takes it."""
     return max(1, min(round(ttl * 1000), _LONGEST))
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 async def _look_up_over(connection: Any) -> None:

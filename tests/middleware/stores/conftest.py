@@ -14,6 +14,16 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def tiered_url(redis_url: str) -> str:
+    return f"tiered+{redis_url}"
+
+
+@pytest.fixture(scope="session")
+def tiered_cluster_url(cluster_url: str) -> str:
+    return f"tiered+{cluster_url}"
+
+
+@pytest.fixture(scope="session")
 def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with cluster(tmp_path_factory.mktemp("cluster")) as servers:
         yield f"redis+cluster://127.0.0.1:{servers[0].port},127.0.0.1:{servers[1].port}"

@@ -73,7 +73,7 @@ async def test_while_all_lanes_are_busy_lookups_collect() -> None:
     found = await asyncio.gather(*waiting)
 
     assert found == [[f"K{number}"] for number in range(10)]
-    assert [len(batch) for batch in far.batches] == [1, 1, 1, 1, 6]
+    assert [len(batch) for batch in far.batches] == [1] * _batches._LANES + [10 - _batches._LANES]
 
 
 async def test_a_batch_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from memoserve import Store
 from memoserve.stores import BatchStore, open_store
 
 
-@pytest.fixture(params=["memory", "redis", "cluster", "sentinel"])
+@pytest.fixture(params=["memory", "redis", "cluster", "sentinel", "tiered", "tiered_cluster"])
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
     name = request.param
     opened = open_store("memory://" if name == "memory" else request.getfixturevalue(f"{name}_url"))

@@ -1,15 +1,17 @@
 """A store that cannot harm a request."""
 
 import asyncio
+import contextlib
 import logging
 import socket
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 
 import pytest
 
 from memoserve import MemoryStore, Store, StoreError
 from memoserve._errors import StoreBusyError, StoreRefusedError
+from memoserve.stores import Lease, LeaseEnd
 from memoserve.stores import guarded as guarded_module
 from memoserve.stores.guarded import GuardedStore, Operation
 from tests.servers import until
@@ -247,6 +249,27 @@ class Shared(MemoryStore):
     async def reconnect(self) -> None:
         self.reconnections += 1
 
+    async def take_lease(self, key: str, owner: str, seconds: float, /) -> Lease:
+        if self.error is not None:
+            raise self.error
+        return Lease(is_ours=True, seconds=seconds, has_value=False)
+
+    async def renew_lease(self, key: str, owner: str, seconds: float, /) -> bool:
+        if self.error is not None:
+            raise self.error
+        return True
+
+    async def end_lease(
+        self, key: str, owner: str, end: LeaseEnd, value: bytes = b"", ttl: float = 0.0, /
+    ) -> bool:
+        if self.error is not None:
+            raise self.error
+        return bool(value)
+
+    @contextlib.contextmanager
+    def await_lease(self, key: str, /) -> Generator[asyncio.Future[LeaseEnd]]:
+        yield asyncio.get_running_loop().create_future()
+
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -425,3 +448,41 @@ async def test_a_token_is_added_to_a_plain_store_in_two_steps() -> None:
     assert await guarded.add("a", b"9", 60) == b"1"
     assert await guarded.add("c", b"9", 60) == b"9"
     assert await guarded.get("c") == b"9"
+
+
+async def test_leases_are_passed_on() -> None:
+    guarded, _, reports = breaking(Shared())
+
+    assert guarded.has_leases
+    assert await guarded.take_lease("k", "me", 5) == Lease(True, 5, False)
+    assert await guarded.renew_lease("k", "me", 5)
+    assert await guarded.end_lease("k", "me", "stored", b"v", 5)
+    with guarded.await_lease("k") as told:
+        assert not told.done()
+    assert reports.calls == [("lease", ""), ("lease", ""), ("set", "")]
+
+
+async def test_a_store_that_fails_gives_no_lease() -> None:
+    """And nobody waits to hear of one."""
+    store = Shared()
+    store.error, store.gate = StoreError("gone"), asyncio.Event()
+    guarded, _, _ = breaking(store)
+
+    assert await guarded.take_lease("k", "me", 5) is None
+    assert await guarded.renew_lease("k", "me", 5) is False
+    assert await guarded.end_lease("k", "me", "failed") is False
+
+    assert not guarded.has_leases
+    with guarded.await_lease("k") as told:
+        assert told.cancelled()
+    await guarded.aclose()
+
+
+async def test_a_store_of_one_process_has_no_leases() -> None:
+    guarded, _, reports = breaking(MemoryStore())
+
+    assert not guarded.has_leases
+    assert await guarded.take_lease("k", "me", 5) is None
+    assert await guarded.renew_lease("k", "me", 5) is False
+    assert await guarded.end_lease("k", "me", "failed") is False
+    assert reports.calls == []
