@@ -25,6 +25,7 @@ __all__ = [
     "own_copy",
     "read_body",
     "replay",
+    "replaying",
     "respond",
     "whole_body",
     "with_headers",
@@ -149,6 +150,15 @@ async def respond(send: Send, status: int, headers: list[Header], chunks: Iterab
         waiting = chunk
         is_first = False
     await send({"type": "http.response.body", "body": waiting, "more_body": False})
+
+
+def replaying(status: int, headers: Iterable[Header], chunks: Iterable[bytes]) -> ASGIApp:
+    """Return an app that answers with what is known already."""
+
+    async def replay_response(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await respond(send, status, list(headers), chunks)
+
+    return replay_response
 
 
 class ResponseRecorder(msgspec.Struct):

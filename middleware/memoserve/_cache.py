@@ -39,6 +39,8 @@ class CacheMiddleware:
         flight_max_bytes: Bytes that request bodies and unfinished answers may hold together;
             beyond it requests bypass the cache.
         store_deadline: Seconds after which a call of a store is given up.
+        lease: Seconds for which one process has the turn to ask the app, among all that share a
+            store in Redis; renewed while it asks, so this is how long its death goes unnoticed.
         observer: Told what happens.
         clock: Seconds since the epoch, the same on all hosts that share a store.
 
@@ -60,6 +62,7 @@ class CacheMiddleware:
         max_canonical_bytes: int = 262_144,
         flight_max_bytes: int = 268_435_456,
         store_deadline: float = 0.05,
+        lease: float = 10.0,
         observer: Observer | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -73,6 +76,7 @@ class CacheMiddleware:
             max_canonical_bytes=max_canonical_bytes,
             flight_max_bytes=flight_max_bytes,
             store_deadline=store_deadline,
+            lease=lease,
             clock=clock,
         )
         self._rules = RuleBook(rules)

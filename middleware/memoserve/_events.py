@@ -83,7 +83,7 @@ class StoreWritten(msgspec.Struct, frozen=True, gc=False):
 class StoreCalled(msgspec.Struct, frozen=True, gc=False):
     """One call of a store; lookups in memory are not timed, as they cost less than the timing."""
 
-    operation: Literal["get", "set", "delete"]
+    operation: Literal["get", "set", "delete", "lease"]
     seconds: float
     error: str  # The exception's class name; empty for success.
 

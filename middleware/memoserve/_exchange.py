@@ -237,8 +237,15 @@ class Exchange:
     # From the app.
 
     def _upstream(self, stale: Entry | None) -> Upstream:
-        scope = self._scope_for_app()
-        return Upstream(self._shared, self._question, self._reply, self._receive, scope, stale)
+        return Upstream(
+            self._shared,
+            self._question,
+            self._reply,
+            self._receive,
+            self._scope_for_app(),
+            self._lookup,
+            stale,
+        )
 
     async def _fetch(self, attempt: int) -> None:
         """Have the app answer, and find another answer where that one is not for this client."""

@@ -18,6 +18,7 @@ from memoserve._entry import Entry, VaryMarker, encode
 from memoserve._events import ModelCalled, Outcome, StoreWritten, WriteResult
 from memoserve._fields import ALWAYS_KEYED, host_of
 from memoserve._flight import Verdict
+from memoserve._lease import Turn
 from memoserve._policy import (
     ResponseHead,
     Sharing,
@@ -51,6 +52,8 @@ class Fill:
         self._sharing = Sharing.LEADER
         self._tokens: Tokens | None = ()
         self._asked = self._answered = 0.0  # By the cache's clock.
+        self.turn: Turn | None = None  # To ask the app, where processes take turns.
+        self.is_replay = False  # What is recorded is another process's answer.
 
     async def begin(self) -> None:
         """Note the tokens of all tags that are known before the app is called.
@@ -71,6 +74,8 @@ class Fill:
 
     def judge(self, start: Message) -> Verdict:
         """Decide whom the answer may reach, and learn on which fields it depends."""
+        if self.is_replay:
+            return Verdict.SHARED  # As it was when it was stored.
         status, headers = start["status"], self.recorder.headers
         self._answered = now = self._shared.options.clock()
         self._head = head = read_head(status, headers, now)
@@ -101,15 +106,28 @@ class Fill:
             self._question.apply_vary()
 
     def report(self, cost: float, *, has_raised: bool) -> None:
-        """Report what the app did."""
+        """Report what the app did, if it was asked."""
+        if self.is_replay:
+            return
         failed = has_raised or self.recorder.status >= 500
         outcome: Outcome = "error" if failed else "ok" if self.recorder.is_ended else "cancelled"
         self._question.record.emit(ModelCalled(self._coverage.model, outcome, cost))
 
     async def keep(self, cost: float) -> None:
         """Store the answer, if it may be stored."""
+        if self.is_replay:
+            return
         result = await self._keep(cost)
+        if self.turn is not None and self.turn.is_ours:
+            await self._end_without_storing(self.turn)
         self._question.record.emit(StoreWritten(self._coverage.model, result))
+
+    async def _end_without_storing(self, turn: Turn) -> None:
+        if is_server_failure(self.recorder.status, self.recorder.headers):
+            await turn.end("failed")
+        else:
+            await turn.end("unstored")
+            self._shared.note_fruitless(turn.key)
 
     async def _keep(self, cost: float) -> WriteResult:
         recorder, rule = self.recorder, self._rule
@@ -218,7 +236,8 @@ class Fill:
         if names and question.key is not question.primary:
             marker = encode(VaryMarker(question.primary.verifier, names))
             await self._shared.store.set(question.primary.index, marker, storage.kept_for)
-        return await self._shared.store.set(question.key.index, encode(entry), storage.kept_for)
+        keep = self._shared.store.set if self.turn is None else self.turn.store
+        return await keep(question.key.index, encode(entry), storage.kept_for)
 
 
 def _ends_with(chunks: list[bytes], ending: bytes | None) -> bool:

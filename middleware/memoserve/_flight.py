@@ -137,6 +137,8 @@ class Flight:
         self.error: Exception | None = None  # What the app raised.
         self.keys: set[Hashable] = set()  # Under which it can be found.
         self.cost = 0.0  # Seconds that the app took so far, less those it waited for clients.
+        self.saved: float | None = None  # Those it took once, where its answer is replayed here,
+        self.aged = 0.0  # and those since then.
         self._recorder = recorder
         self._budget = budget
         self._judge = judge
@@ -180,13 +182,14 @@ class Flight:
     @property
     def age(self) -> float:
         """Seconds since the response started."""
-        return time.perf_counter() - self._responded
+        return time.perf_counter() - self._responded + self.aged
 
     # The app's side.
 
     async def run(self, app: ASGIApp, request: Iterable[Message]) -> None:
         """Call the app with the request's messages as they came; raises what it raises."""
         body = iter(request)
+        self._started = time.perf_counter()
 
         async def receive() -> Message:
             for message in body:

@@ -181,16 +181,17 @@ class Reply:
 
     def _explained(self, start: Message, flight: Flight | None) -> Message:
         status: int = start["status"]
-        if flight is None and status >= 500:
+        is_collapsed = self._record.status == "coalesced"
+        if not is_collapsed and status >= 500:
             self._record.status = "error"
         elif flight is not None:
             start = {**start, "headers": replayable(start.get("headers", ()))}
         if not self._is_explained:
             return start
-        is_collapsed = flight is not None
         lines = [
             cache_status_miss(self.forward, self._app_status or status, is_collapsed=is_collapsed)
         ]
-        if flight is not None:
-            lines.append(age_line(int(flight.age)))
+        age = self._record.age if flight is None else flight.age
+        if age is not None:
+            lines.append(age_line(int(age)))
         return with_headers(start, lines)

@@ -28,7 +28,7 @@ from memoserve._flight import Budget, Flight
 from memoserve._keys import Key
 from memoserve._rules import Coverage, Rule
 from memoserve._tags import implicit_tags, renew_tokens
-from memoserve.stores import SharedStore, Store, open_store
+from memoserve.stores import NearStore, SharedStore, Store, open_store
 from memoserve.stores.guarded import BreakerState, GuardedStore, Operation
 from memoserve.stores.memory import MemoryStore
 
@@ -58,6 +58,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     max_canonical_bytes: int
     flight_max_bytes: int
     store_deadline: float
+    lease: float
     clock: Callable[[], float]
 
     def __post_init__(self) -> None:
@@ -75,7 +76,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"credentials must be several names, not {self.credentials!r}")
         if self.secret is not None and len(self.secret) < 16:
             raise ValueError("secret must have at least 16 bytes")
-        for name in ("max_canonical_bytes", "flight_max_bytes", "store_deadline"):
+        for name in ("max_canonical_bytes", "flight_max_bytes", "store_deadline", "lease"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)!r}")
 
@@ -130,6 +131,7 @@ class Shared:
         # anew is most of what a hit costs.
         self.spelled = Recent[Hashable, Known](_HOT_SIZE)
         self._alone = Recent[str, float]()  # Key -> until when its answers are for one client.
+        self._fruitless = Recent[str, float]()  # Key -> until when its answers are not stored.
         self._logged = Recent[str, str]()
         self._filters: dict[Coverage, HeaderFilter] = {}
         self._tags: dict[Coverage, tuple[str, ...]] = {}
@@ -151,7 +153,7 @@ class Shared:
         # What is in memory answers at once: a deadline would only cost.
         deadline = None if isinstance(store, MemoryStore) else self.options.store_deadline
         self._guarded = GuardedStore(store, deadline, self._report, self._report_breaker)
-        self._look_up = store.look_up if isinstance(store, MemoryStore) else None
+        self._look_up = store.look_up if isinstance(store, NearStore) else None
 
     async def look_up(self, keys: Sequence[str]) -> list[bytes | None]:
         """Return what is stored under each key; a store that was closed is opened again."""
@@ -241,6 +243,15 @@ class Shared:
     def is_alone(self, key: str) -> bool:
         """Tell whether a key's answers were for one client each, not long ago."""
         until = self._alone.get(key)
+        return until is not None and until > self.options.clock()
+
+    def note_fruitless(self, key: str) -> None:
+        """Let no process wait for another's answer to this for a while: it is not stored."""
+        self._fruitless.put(key, self.options.clock() + self.options.lease)
+
+    def is_fruitless(self, key: str) -> bool:
+        """Tell whether a key's answer was not stored, not long ago."""
+        until = self._fruitless.get(key)
         return until is not None and until > self.options.clock()
 
     def log_once(self, what: str, error: Exception) -> None:

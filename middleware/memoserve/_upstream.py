@@ -6,20 +6,22 @@ through.
 
 import asyncio
 import time
-from collections.abc import Hashable
+from collections.abc import Awaitable, Callable, Hashable
 
-from memoserve._asgi import Message, Receive, Scope, ends_response, replay
+from memoserve._asgi import Message, Receive, Scope, ends_response, replay, replaying
 from memoserve._conditional import validators_of
 from memoserve._entry import Entry
 from memoserve._events import FollowerJoined, FollowerLeft, RequestRecord
 from memoserve._fields import vary_values
 from memoserve._fill import Fill
 from memoserve._flight import Client, Flight, Landing, Verdict
+from memoserve._lease import Turn
 from memoserve._policy import vary_of
 from memoserve._reply import Reply
 from memoserve._request import Question
 from memoserve._shared import Shared
 from memoserve._validation import validating
+from memoserve.stores import LeaseEnd
 
 __all__ = ["Upstream"]
 
@@ -36,6 +38,7 @@ _SHAREABLE_EXTENSIONS = frozenset(
     }
 )
 
+_MOST_TURNS = 4  # Others' answers that did not do, after which the app is asked anyway.
 _MAX_REFRESHES = 64  # Of stale answers at the same time; a stale answer can wait for its turn.
 
 
@@ -48,11 +51,13 @@ class Upstream:
         reply: Where its answer goes.
         receive: The client's.
         scope: What the app is called with.
+        find: Looks the question up in the store.
         stale: A stored answer of which the app may say that it still holds.
     """
 
     __slots__ = (
-        "_app", "_question", "_receive", "_record", "_reply", "_rule", "_scope", "_shared",
+        "_app", "_find", "_question", "_receive", "_record", "_reply", "_rule", "_scope",
+        "_shared",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +67,7 @@ class Upstream:
         reply: Reply,
         receive: Receive,
         scope: Scope,
+        find: Callable[[], Awaitable[Entry | None]],
         stale: Entry | None,
     ) -> None:
         self._app = shared.app
@@ -73,6 +79,7 @@ class Upstream:
         self._reply = reply
         self._receive = receive
         self._scope = scope
+        self._find = find
         self._record = question.record
         self._rule = question.coverage.rule
 
@@ -210,7 +217,9 @@ class Upstream:
 
         def judge(start: Message) -> Verdict:
             verdict = fill.judge(start)
-            if verdict is Verdict.SHARED:
+            if verdict is Verdict.ALONE:
+                self._end_turn(fill, "unstored")
+            elif verdict is Verdict.SHARED:
                 shared.register(self._flight_key(), flight)  # Its Vary may have changed the key.
             return verdict
 
@@ -226,11 +235,58 @@ class Upstream:
 
     async def _fly(self, flight: Flight, fill: Fill) -> None:
         try:
-            await fill.begin()
-            await flight.run(self._app, self._question.body.messages)
+            entry = await self._take_turn(fill)
+            if entry is None:
+                await fill.begin()
+                await flight.run(self._app, self._question.body.messages)
+            else:
+                fill.is_replay = True
+                self._note_reuse(flight, entry)
+                await flight.run(replaying(entry.status, entry.headers, entry.chunks), ())
         finally:
             self._shared.unregister(flight)
+            self._end_turn(fill, "failed")  # Unless it has ended otherwise.
             fill.report(flight.cost, has_raised=flight.error is not None)
+
+    async def _take_turn(self, fill: Fill) -> Entry | None:
+        """Wait while another process asks the app the same; return its answer if that will do."""
+        shared, key = self._shared, self._question.key.index
+        if (
+            self._rule.coalesce is not True
+            or not shared.store.has_leases
+            or shared.is_fruitless(key)
+        ):
+            return None
+        turn = fill.turn = Turn(shared.store, key, shared.options.lease)
+        for _ in range(_MOST_TURNS):
+            if await turn.come() == "ask":
+                break
+            entry = await self._find()
+            if entry is not None and self._is_fresh(entry):
+                await turn.end("stored")
+                return entry
+            if turn.is_ours:
+                break
+        if turn.is_fruitless:
+            shared.note_fruitless(key)
+        return None
+
+    def _is_fresh(self, entry: Entry) -> bool:
+        in_store = entry.since(self._shared.options.clock())
+        age, fresh_for = entry.initial_age + in_store, entry.ttl - in_store
+        is_wanted = self._question.demands.accepts(age, fresh_for)
+        return fresh_for > 0 and is_wanted and entry.status < 500
+
+    def _note_reuse(self, flight: Flight, entry: Entry) -> None:
+        """Let everyone in a flight know that its answer was another process's."""
+        age = entry.initial_age + entry.since(self._shared.options.clock())
+        flight.saved, flight.aged = entry.cost, age
+        record: RequestRecord = flight.scope["memoserve"]
+        record.status, record.saved, record.age = "coalesced", entry.cost, age
+
+    def _end_turn(self, fill: Fill, end: LeaseEnd) -> None:
+        if fill.turn is not None and fill.turn.is_ours:
+            self._shared.spawn(fill.turn.end(end))
 
     async def _follow(self, flight: Flight, *, has_fallback: bool) -> Flight | None:
         """Share the answer of a call that is under way."""
@@ -255,7 +311,7 @@ class Upstream:
         if landing is Landing.LEFT:
             record.outcome = "cancelled"
         else:
-            record.saved = flight.cost
+            record.saved = flight.cost if flight.saved is None else flight.saved
         return None
 
     def _is_meant(self, flight: Flight, start: Message) -> bool:

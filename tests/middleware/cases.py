@@ -35,7 +35,7 @@ def cached(app: Any, /, *, clock: Clock | None = None, **options: Any) -> CacheM
     """Put a cache with one rule before an app; rule options and cache options may be mixed."""
     names = {  # Those of the cache; all others are the rule's.
         "store", "namespace", "client_control", "credentials", "secret", "cache_status",
-        "max_canonical_bytes", "flight_max_bytes", "store_deadline", "observer",
+        "max_canonical_bytes", "flight_max_bytes", "store_deadline", "lease", "observer",
     }  # fmt: skip
     cache_options = {name: options.pop(name) for name in names & options.keys()}
     path = options.pop("path", PATH)
