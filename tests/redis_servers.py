@@ -70,9 +70,9 @@ class RedisServer:
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
         assert self._process is None
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen([*self._command, *options], stdout=subprocess.DEVNULL)
         until(self._is_listening)
 
     def _is_listening(self) -> bool:
