@@ -168,7 +168,7 @@ class Shared:
     @property
     def is_in_memory(self) -> bool:
         """Whether no call of the store waits for anybody."""
-        return self._look_up is not None
+        return isinstance(self._store, MemoryStore)
 
     @property
     def store(self) -> GuardedStore:

@@ -41,6 +41,7 @@ _FAILURES = 3  # In a row, of those that come at once and so cost a request litt
 _PROBE_SECONDS = 0.75
 _PAUSE_SECONDS = 0.25  # Both together bound how late a server's return is noticed.
 _LOG_INTERVAL = 60.0  # Seconds in which one failure is logged, and no other.
+_MOST_ORPHANS = 1_000
 _PROBE_KEY = "memoserve:probe"
 
 
@@ -76,6 +77,7 @@ class GuardedStore:
         self._shared = store if isinstance(store, SharedStore) else None
         self.state: BreakerState = "closed"
         self._failures = 0  # In a row.
+        self._orphans: dict[str, str] = {}  # Leases that may have been given, unheard.
         self._logged_at = -math.inf
         self._probing: asyncio.Task[None] | None = None
 
@@ -114,9 +116,12 @@ class GuardedStore:
         """Take the lease of a key; None if the store has none, or cannot say."""
         if (store := self._shared) is None:
             return None
-        return await self._call(
+        lease = await self._call(
             "lease", lambda: store.take_lease(key, owner, seconds), otherwise=None
         )
+        if lease is None:
+            self._note_orphan(key, owner)
+        return lease
 
     async def renew_lease(self, key: str, owner: str, seconds: float, /) -> bool:
         """Have it for longer; False if it is not ours, or the store cannot say."""
@@ -133,9 +138,12 @@ class GuardedStore:
         if (store := self._shared) is None:
             return False
         operation: Operation = "set" if value else "lease"
-        return await self._call(
-            operation, lambda: store.end_lease(key, owner, end, value, ttl), otherwise=False
+        is_kept: bool | None = await self._call(
+            operation, lambda: store.end_lease(key, owner, end, value, ttl), otherwise=None
         )
+        if is_kept is None:
+            self._note_orphan(key, owner)
+        return bool(is_kept)
 
     @contextlib.contextmanager
     def await_lease(self, key: str, /) -> Generator[asyncio.Future[LeaseEnd]]:
@@ -225,11 +233,27 @@ class GuardedStore:
                 await self._shared.reconnect()
             await asyncio.sleep(_PAUSE_SECONDS)
             self._change("half_open")
+        await self._free_orphans()
         if was_open:
             _logger.warning("the store works again")
             self._logged_at = -math.inf
         self._failures = 0
         self._change("closed")
+
+    def _note_orphan(self, key: str, owner: str) -> None:
+        if len(self._orphans) < _MOST_ORPHANS:
+            self._orphans[key] = owner
+
+    async def _free_orphans(self) -> None:
+        """Give back leases that a server may have given before, or when, it came back.
+
+        Otherwise who asks for their keys would wait for them to run out.
+        """
+        if (store := self._shared) is None or not self._orphans:
+            return
+        orphans, self._orphans = self._orphans, {}
+        freeing = (store.end_lease(key, owner, "failed") for key, owner in orphans.items())
+        await asyncio.gather(*freeing, return_exceptions=True)  # Each gives up after a second.
 
     async def _is_alive(self) -> bool:
         deadline = self._deadline or _PROBE_SECONDS

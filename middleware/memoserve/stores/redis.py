@@ -177,7 +177,12 @@ class RedisStore:
             StoreError: Redis cannot be asked, or refuses.
         """
         link = self.link()
-        return await link.run(link.leases.take(key, owner, seconds))
+        is_wanted = [True]
+        try:
+            return await link.run(_take(link, key, owner, seconds, is_wanted))
+        except asyncio.CancelledError:
+            is_wanted.clear()
+            raise
 
     async def renew_lease(self, key: str, owner: str, seconds: float, /) -> bool:
         """Have a lease for so long from now on; False if it is not ours any more.
@@ -301,6 +306,16 @@ class RedisStore:
         sealed = await asyncio.to_thread(self._seal.close, place, value, expires)
         await self.link().execute("SET", place, sealed, "PX", _milliseconds(ttl))
         return self._seal.close(key, place.encode(), expires, is_elsewhere=True)
+
+
+async def _take(
+    link: Link, key: str, owner: str, seconds: float, is_wanted: Sequence[bool]
+) -> Lease:
+    """Take a lease, and give it back if nobody waits for it any more when it comes."""
+    lease = await link.leases.take(key, owner, seconds)
+    if lease.is_ours and not is_wanted:
+        await link.leases.end(key, owner, "failed", b"", 0)
+    return lease
 
 
 def _milliseconds(ttl: float) -> int:
