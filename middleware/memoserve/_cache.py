@@ -93,7 +93,7 @@ class CacheMiddleware:
             if coverage is None and self._rules.has_safe_methods and not is_safe(scope["method"]):
                 send = invalidating(self._shared, scope, send)
         elif scope["type"] == "lifespan":
-            send = self._closing(send)
+            send = self._living(send)
         await self.app(scope, receive, send)
 
     async def aclose(self) -> None:
@@ -103,12 +103,14 @@ class CacheMiddleware:
         """
         await self._shared.aclose()
 
-    def _closing(self, send: Send) -> Send:
-        """Close before the server hears that the app has shut down."""
+    def _living(self, send: Send) -> Send:
+        """Connect before the server hears that the app is up, close before it hears of the end."""
 
-        async def close_and_send(message: Message) -> None:
-            if message["type"].startswith("lifespan.shutdown."):
+        async def live_and_send(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                await self._shared.connect()
+            elif message["type"].startswith("lifespan.shutdown."):
                 await self.aclose()
             await send(message)
 
-        return close_and_send
+        return live_and_send

@@ -16,7 +16,7 @@ from memoserve._flight import Flight, Verdict
 from memoserve._reply import Reply, serve
 from memoserve._request import Question, spelling
 from memoserve._rules import Coverage
-from memoserve._shared import HOT_BYTES, Shared
+from memoserve._shared import HOT_BYTES, Known, Shared
 from memoserve._upstream import Upstream
 
 __all__ = ["Exchange"]
@@ -64,7 +64,12 @@ class Exchange:
             fields = shared.filter_for(coverage).read(self._scope)
             # What has more to say may go past the cache, and then its body is not ours to read.
             message = await self._receive() if fields.is_plain else None
-            entry = None if message is None else self._recall(message, fields)
+            entry = None
+            if message is not None and (known := self._recall(message, fields)) is not None:
+                keys = known.store_keys
+                found = shared.look_up_now(keys) or await shared.store.get_many(keys)
+                if found == known.found:  # Else it was evicted, replaced or purged.
+                    entry, record.key = known.entry, keys[0]
             if entry is None:
                 await self._ask(message, fields)
             else:
@@ -86,10 +91,11 @@ class Exchange:
             if self._is_outermost:
                 record.finish(time.perf_counter())
 
-    def _recall(self, message: Message, fields: RequestFields) -> Entry | None:
-        """Find a fresh answer in memory, where nothing has to be read, parsed or awaited.
+    def _recall(self, message: Message, fields: RequestFields) -> Known | None:
+        """Find what is known of a request that came in these bytes before, and is fresh.
 
-        It is the short way of what `_ask` does, and finds nothing that would not be found there.
+        It is the short way of what `_ask` does, where nothing has to be read, parsed or decoded,
+        and finds nothing that would not be found there.
         """
         coverage, shared = self._coverage, self._shared
         content = whole_body(message)
@@ -100,10 +106,7 @@ class Exchange:
         known = shared.spelled.get(name)
         if known is None or (entry := known.entry) is None:
             return None
-        if shared.look_up_now(known.store_keys) != known.found:
-            return None  # It was evicted, replaced or purged.
-        self._record.key = known.store_keys[0]
-        return entry if shared.options.clock() - entry.stored_at < entry.ttl else None
+        return known if shared.options.clock() - entry.stored_at < entry.ttl else None
 
     async def _ask(self, message: Message | None, fields: RequestFields) -> None:
         """Answer a request that may have to be read on, looked up, or put to the app."""

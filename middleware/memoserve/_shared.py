@@ -4,6 +4,7 @@ Rule: everything here is bounded, and nothing belongs to an event loop but fligh
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections import OrderedDict
@@ -37,6 +38,7 @@ __all__ = ["HOT_BYTES", "Options", "Recent", "Shared"]
 _logger = logging.getLogger("memoserve")
 
 _DRAIN_SECONDS = 5.0
+_CONNECT_SECONDS = 0.25  # By which a store that is away delays the start.
 _MEMORY_SIZE = 10_000  # Keys of which something is remembered; a few megabytes at the most.
 _HIT_FOR_MISS_SECONDS = 60.0  # Varnish takes 120; a deploy that mends it should show sooner.
 
@@ -154,6 +156,14 @@ class Shared:
         deadline = None if isinstance(store, MemoryStore) else self.options.store_deadline
         self._guarded = GuardedStore(store, deadline, self._report, self._report_breaker)
         self._look_up = store.look_up if isinstance(store, NearStore) else None
+
+    async def connect(self) -> None:
+        """Have a shared store connect, and wait for it a little: first requests come at once.
+
+        One that cannot be reached now is connected to when it is asked.
+        """
+        if isinstance(self._store, SharedStore):
+            await asyncio.wait([self.spawn(_connect(self._store))], timeout=_CONNECT_SECONDS)
 
     async def look_up(self, keys: Sequence[str]) -> list[bytes | None]:
         """Return what is stored under each key; a store that was closed is opened again."""
@@ -317,3 +327,8 @@ class Shared:
         if isinstance(self._source, str) and self._store is not None:
             store, self._store = self._store, None
             await store.aclose()
+
+
+async def _connect(store: SharedStore) -> None:
+    with contextlib.suppress(Exception):  # Whatever it is, the breaker will say so.
+        await store.connect()

@@ -77,6 +77,16 @@ class SharedStore(BatchStore, Protocol):
             ValueError: Another cache uses it with another secret.
         """
 
+    async def connect(self) -> None:
+        """Make the connections now that the first calls will need."""
+
+    async def get_many_within(self, keys: Sequence[str], deadline: float, /) -> list[bytes | None]:
+        """Do what `get_many` does, or raise a TimeoutError when so many seconds have passed.
+
+        Many who look something up at the same moment then need no timer each.
+        """
+        ...
+
     async def ping(self, deadline: float, /) -> None:
         """Raise unless the store answers a lookup within `deadline` seconds.
 

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from memoserve._errors import StoreBusyError, StoreError
+from memoserve.stores._deadline import SharedDeadline
 
 __all__ = ["Lookups"]
 
@@ -36,10 +37,13 @@ class Lookups(Generic[_Value]):
         self._waiting: list[Waiter[_Value]] = []
         self._free_lanes = _LANES
         self._is_departing = False
+        self._deadline: SharedDeadline | None = None  # Of those who came in this iteration.
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def look_up(self, keys: Sequence[str]) -> "asyncio.Future[list[_Value]]":
-        """Return what will hold the values, in the keys' order.
+    def look_up(
+        self, keys: Sequence[str], deadline: float | None = None
+    ) -> "asyncio.Future[list[_Value]]":
+        """Return what will hold the values, in the keys' order, or a TimeoutError.
 
         Raises:
             StoreBusyError: Too many wait already.
@@ -48,6 +52,8 @@ class Lookups(Generic[_Value]):
             raise StoreBusyError(f"{len(self._waiting)} lookups wait already")
         waiter: asyncio.Future[list[_Value]] = self._loop.create_future()
         self._waiting.append((keys, waiter))
+        if deadline is not None:
+            self._limit(waiter, deadline)
         if self._free_lanes and not self._is_departing:
             self._is_departing = True
             self._loop.call_soon(self._depart)
@@ -58,6 +64,16 @@ class Lookups(Generic[_Value]):
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _limit(self, waiter: "asyncio.Future[list[_Value]]", deadline: float) -> None:
+        """Have all who begin to wait in one iteration share one timer."""
+        if self._deadline is None or self._deadline.seconds != deadline:
+            self._deadline = SharedDeadline(deadline)
+            self._loop.call_soon(self._close_deadline)
+        self._deadline.waiting.append(waiter)
+
+    def _close_deadline(self) -> None:
+        self._deadline = None
 
     def _depart(self) -> None:
         self._is_departing = False

@@ -5,8 +5,9 @@ Rule: a wait ends at its deadline, unless the event loop itself was late.
 
 import asyncio
 from types import TracebackType
+from typing import Any
 
-__all__ = ["Deadline"]
+__all__ = ["Deadline", "SharedDeadline"]
 
 _LATE = 0.005  # Seconds by which a timer of an idle event loop is not late.
 _MOST = 10  # Times the deadline: then a wait ends, however late the loop is.
@@ -51,3 +52,28 @@ class Deadline:
             self._handle = self._loop.call_at(self._due, self._expire)
         else:
             self._timeout.reschedule(now)
+
+
+class SharedDeadline:
+    """The same for many who began to wait at the same moment, at the price of one."""
+
+    __slots__ = ("_due", "_limit", "_loop", "seconds", "waiting")
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.waiting: list[asyncio.Future[Any]] = []  # Whoever joins appends what it awaits.
+        self._loop = asyncio.get_running_loop()
+        now = self._loop.time()
+        self._due, self._limit = now + seconds, now + seconds * _MOST
+        self._loop.call_at(self._due, self._expire)
+
+    def _expire(self) -> None:
+        now = self._loop.time()
+        late = now - self._due
+        if late > _LATE and now < self._limit:
+            self._due = now + min(late, self.seconds)
+            self._loop.call_at(self._due, self._expire)
+            return
+        for waiter in self.waiting:
+            if not waiter.done():
+                waiter.set_exception(TimeoutError())

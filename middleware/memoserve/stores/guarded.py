@@ -87,7 +87,12 @@ class GuardedStore:
 
     async def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
         """Return what is kept under each key; nothing at all if the store cannot say."""
-        return await self._call("get", lambda: self._many(keys), otherwise=[None] * len(keys))
+        nothing: list[bytes | None] = [None] * len(keys)
+        store, deadline = self._shared, self._deadline
+        if store is None or deadline is None:
+            return await self._call("get", lambda: self._many(keys), otherwise=nothing)
+        call = lambda: store.get_many_within(keys, deadline)  # noqa: E731
+        return await self._call("get", call, otherwise=nothing, is_limited=True)
 
     async def set(self, key: str, value: bytes, ttl: float, /) -> bool:
         """Keep the value; False if the store did not."""
@@ -164,7 +169,12 @@ class GuardedStore:
             await asyncio.gather(probing, return_exceptions=True)
 
     async def _call(
-        self, operation: Operation, call: Callable[[], Awaitable[_Result]], *, otherwise: _Result
+        self,
+        operation: Operation,
+        call: Callable[[], Awaitable[_Result]],
+        *,
+        otherwise: _Result,
+        is_limited: bool = False,  # The store keeps to the deadline itself.
     ) -> _Result:
         if self.state != "closed":
             self._ensure_probing()
@@ -172,7 +182,7 @@ class GuardedStore:
         started = time.perf_counter()
         error, result = "", otherwise
         try:
-            if self._deadline is None:
+            if is_limited or self._deadline is None:
                 result = await call()
             else:
                 async with Deadline(self._deadline):

@@ -110,18 +110,31 @@ class RedisStore:
         found = await self.open_many(keys)
         return [None if opened is None else opened.value for opened in found]
 
-    async def open_many(self, keys: Sequence[str]) -> list[Opened | None]:
+    async def get_many_within(self, keys: Sequence[str], deadline: float, /) -> list[bytes | None]:
+        """Do what `get_many` does, for so many seconds at the most.
+
+        Raises:
+            StoreError: Redis cannot be asked, or refuses.
+            TimeoutError: It takes longer.
+        """
+        found = await self.open_many(keys, deadline)
+        return [None if opened is None else opened.value for opened in found]
+
+    async def open_many(
+        self, keys: Sequence[str], deadline: float | None = None
+    ) -> list[Opened | None]:
         """Do what `get_many` does, with the times at which the values expire.
 
         Raises:
             StoreError: Redis cannot be asked, or refuses.
+            TimeoutError: It takes longer than the deadline.
         """
         if not keys:
             return []
-        found = await self.link().lookups.look_up(keys)
-        for place, opened in enumerate(found):
+        found = await self.link().lookups.look_up(keys, deadline)
+        for opened in found:
             if opened is not None and opened.is_elsewhere:
-                found[place] = await self._open_apart(opened)
+                return await self._open_all(found, deadline)
         return found
 
     async def set(self, key: str, value: bytes, ttl: float, /) -> None:
@@ -147,6 +160,15 @@ class RedisStore:
             StoreError: Redis cannot be asked, or refuses.
         """
         await self.link().run(self.link().execute("DEL", key))
+
+    async def connect(self) -> None:
+        """Make the connections now that the first calls will need.
+
+        Raises:
+            StoreError: Redis cannot be asked, or refuses.
+        """
+        self.listen()
+        await asyncio.gather(self.get(_PROBE), self.renew_lease(_PROBE, "nobody", 1))
 
     async def ping(self, deadline: float) -> None:
         """Look something up on every primary, over a connection made for that.
@@ -254,6 +276,15 @@ class RedisStore:
         except CorruptEntryError as error:
             self._log_damage(error)
             return None
+
+    async def _open_all(
+        self, found: list[Opened | None], deadline: float | None
+    ) -> list[Opened | None]:
+        async with contextlib.nullcontext() if deadline is None else Deadline(deadline):
+            return [
+                await self._open_apart(opened) if opened and opened.is_elsewhere else opened
+                for opened in found
+            ]
 
     async def _open_apart(self, where: Opened) -> Opened | None:
         """Fetch a large value from where it is."""

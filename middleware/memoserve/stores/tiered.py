@@ -78,6 +78,18 @@ class TieredStore:
         Raises:
             StoreError: Memory does not have all of it, and Redis cannot be asked.
         """
+        return await self._get_many(keys, None)
+
+    async def get_many_within(self, keys: Sequence[str], deadline: float, /) -> list[bytes | None]:
+        """Do what `get_many` does, for so many seconds at the most.
+
+        Raises:
+            StoreError: Memory does not have all of it, and Redis cannot be asked.
+            TimeoutError: It takes longer.
+        """
+        return await self._get_many(keys, deadline)
+
+    async def _get_many(self, keys: Sequence[str], deadline: float | None) -> list[bytes | None]:
         found = self.look_up(keys)
         if found or not keys:
             return found
@@ -86,7 +98,7 @@ class TieredStore:
         reading = _Reading()
         self._readings.add(reading)
         try:
-            opened = await self._back.open_many(keys)
+            opened = await self._back.open_many(keys, deadline)
         finally:
             self._readings.discard(reading)
         if listener.is_current and not reading.is_spoilt:
@@ -124,6 +136,10 @@ class TieredStore:
             await self._back.delete(key)
         finally:
             self._forget((key,))
+
+    async def connect(self) -> None:
+        """Make the connections now that the first calls will need."""
+        await self._back.connect()
 
     async def ping(self, deadline: float, /) -> None:
         """Raise unless Redis answers a lookup in time."""

@@ -5,6 +5,7 @@ Two uvicorn workers answer six clients all the time. In every test 0 answers are
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import AsyncGenerator, Callable, Iterator
@@ -282,6 +283,30 @@ async def test_the_owner_of_a_lease_is_killed_in_the_middle(
                 task.cancel()
             await asyncio.gather(lost, *waiting, return_exceptions=True)
     assert _count(calls) == 2
+
+
+async def test_two_hundred_who_ask_four_processes_the_same_are_one_call(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    """Cold, at the same moment, with nothing in common but Redis (bug 33)."""
+    server.ask("FLUSHALL")
+    calls = tmp_path / "calls"
+    asking = Load()
+    async with contextlib.AsyncExitStack() as stack:
+        ports = [
+            stack.enter_context(service(server.url, workers=1, CALLS=str(calls))) for _ in range(4)
+        ]
+        for each in ports:
+            await accepting(each)
+        opened = [
+            wire for each in ports for wire in await stack.enter_async_context(wires(each, 50))
+        ]
+
+        await asyncio.gather(*(asking.ask(wire, 3, ms=300) for wire in opened))
+
+    assert asking.wrong == []
+    assert _count(calls) == 1
+    assert asking.count("collapsed") + asking.count("hit") == 199
 
 
 def _count(calls: Path) -> int:

@@ -246,6 +246,13 @@ class Shared(MemoryStore):
         if self.is_dead:
             raise ConnectionError("dead")
 
+    async def connect(self) -> None:
+        raise AssertionError
+
+    async def get_many_within(self, keys: Sequence[str], deadline: float, /) -> list[bytes | None]:
+        async with asyncio.timeout(deadline):
+            return await self.get_many(keys)
+
     async def reconnect(self) -> None:
         self.reconnections += 1
 

@@ -175,8 +175,8 @@ async def test_what_changed_while_it_was_looked_up_is_not_kept(redis_url: str, k
     back = store._back.open_many
     await store._back.set(key, b"old", 60)
 
-    async def be_overtaken(keys: Sequence[str]) -> Any:
-        found = await back(keys)
+    async def be_overtaken(keys: Sequence[str], deadline: float | None = None) -> Any:
+        found = await back(keys, deadline)
         await other.set(key, b"new", 60)
         await asyncio.sleep(0.1)  # Until the news has come.
         return found
