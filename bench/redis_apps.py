@@ -22,7 +22,7 @@ _HEADERS = [
 ]
 
 
-async def one_get(scope: Any, receive: Any, send: Any) -> None:
+async def one_get(_scope: Any, receive: Any, send: Any) -> None:
     """Do what the least app does that has its answers in Redis: one GET for each request."""
     body, more = b"", True
     while more:

@@ -1,7 +1,7 @@
 """What a hit in Redis costs, side by side with the least that an app could do: one GET a request.
 
-Run `python -m bench.redis_hits` on a machine with `wrk`, `redis-server` and two quiet cores: uvicorn
-has the one, wrk and Redis share the other. Believe the ratios.
+Run `python -m bench.redis_hits` where `wrk`, `redis-server` and two quiet cores are: uvicorn has
+the one, wrk and Redis share the other. Believe the ratios.
 """
 
 import argparse

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped] # It has no types.
+import jsonschema
 import promql_parser
 import pytest
 import yaml  # type: ignore[import-untyped] # Nor has this.
