@@ -4,6 +4,7 @@ All send the same 120 bytes under the same number of header lines where that can
 """
 
 import asyncio
+import time
 from typing import Any
 
 from memoserve import CacheMiddleware, Rule, TelemetryMiddleware
@@ -15,8 +16,8 @@ BODY = (
 ANSWER = b'{"label":"POSITIVE","score":0.9987,"text":"%s"}' % (b"x" * 75)
 
 
-def respond_with(*extra: tuple[bytes, bytes], seconds: float = 0.0) -> Any:
-    """Make an ASGI app that reads the body and answers."""
+def respond_with(*extra: tuple[bytes, bytes], seconds: float = 0.0, is_busy: bool = False) -> Any:
+    """Make an ASGI app that reads the body and answers, after a while that it sleeps or computes."""
     headers = [(b"content-type", b"application/json"), (b"content-length", b"120"), *extra]
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -24,7 +25,11 @@ def respond_with(*extra: tuple[bytes, bytes], seconds: float = 0.0) -> Any:
             return
         while (await receive()).get("more_body", False):
             pass
-        if seconds:
+        if is_busy:
+            until = time.perf_counter() + seconds
+            while time.perf_counter() < until:
+                pass
+        elif seconds:
             await asyncio.sleep(seconds)
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": ANSWER})
@@ -38,8 +43,10 @@ hit = CacheMiddleware(respond_with(), rules=[Rule(PATH)])
 hit_measured = TelemetryMiddleware(CacheMiddleware(respond_with(), rules=[Rule(PATH)]))
 
 # Unique traffic on a handler of a millisecond: what filling and evicting costs.
-slow = respond_with(seconds=0.001)
-slow_cached = CacheMiddleware(slow, rules=[Rule(PATH)], store="memory://?max_bytes=16mb")
+computing = respond_with(seconds=0.001, is_busy=True)
+computing_cached = CacheMiddleware(computing, rules=[Rule(PATH)], store="memory://?max_bytes=16mb")
+sleeping = respond_with(seconds=0.001)
+sleeping_cached = CacheMiddleware(sleeping, rules=[Rule(PATH)], store="memory://?max_bytes=16mb")
 
 
 def litestar_cached() -> Any:
