@@ -17,7 +17,7 @@ ANSWER = b'{"label":"POSITIVE","score":0.9987,"text":"%s"}' % (b"x" * 75)
 
 
 def respond_with(*extra: tuple[bytes, bytes], seconds: float = 0.0, is_busy: bool = False) -> Any:
-    """Make an ASGI app that reads the body and answers, after a while that it sleeps or computes."""
+    """Make an ASGI app that reads the body, sleeps or computes for a while, and answers."""
     headers = [(b"content-type", b"application/json"), (b"content-length", b"120"), *extra]
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

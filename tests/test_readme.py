@@ -11,7 +11,8 @@ from tests.asgi import JSON, ask
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+DOCS = [README, *(page.read_text() for page in sorted((ROOT / "docs").glob("*.md")))]
+PYTHON = re.findall(r"```python\n(.*?)```", "\n".join(DOCS), re.DOTALL)
 
 
 def run(block: str) -> dict[str, Any]:
