@@ -90,12 +90,16 @@ async def test_an_answer_lives_for_its_ttl() -> None:
 async def test_what_an_answer_may_depend_on_is_in_the_key(
     one: dict[str, Any], other: dict[str, Any]
 ) -> None:
-    """bug 2 and bug 9: another query, path, method, type or encoding is another question."""
+    """bug 2 and bug 9: another query, path, method, type or encoding is another question.
+
+    The first one is asked twice, so that its answer has been recalled by its spelling, too.
+    """
     model = Model()
     app = cached(
         model, path="/{rest:path}", methods={"POST", "QUERY"}, vary=["X-Language"], model="m"
     )
 
+    await ask(app, **one)
     await ask(app, **one)
     second = await ask(app, **other)
     third = await ask(app, **other)
