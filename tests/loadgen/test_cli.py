@@ -241,7 +241,7 @@ def test_ctrl_c_ends_at_once_with_a_report(command: str) -> None:
 
     assert process.returncode == 130
     assert b"INTERRUPTED" in output
-    assert errors == b""
+    assert errors.decode() == ""
 
 
 def test_a_second_ctrl_c_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
