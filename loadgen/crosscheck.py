@@ -14,7 +14,14 @@ from loadgen.outcome import Outcome
 from loadgen.transport import FetchError, fetch_text
 from memoserve.telemetry import CACHE_STATUS, REQUEST_DURATION, prometheus_label, prometheus_names
 
-__all__ = ["Counts", "MetricsError", "disagreement", "read_counts", "settled_counts"]
+__all__ = [
+    "Counts",
+    "MetricsError",
+    "disagreement",
+    "quiet_counts",
+    "read_counts",
+    "settled_counts",
+]
 
 Counts = Counter[Outcome]
 
@@ -46,6 +53,21 @@ async def read_counts(url: str) -> Counts:
             outcome = _OUTCOMES.get(sample.labels.get(_LABEL, ""))
             if sample.name == _SAMPLE and outcome is not None:
                 counts[outcome] += int(sample.value)
+    return counts
+
+
+async def quiet_counts(url: str) -> Counts:
+    """Return what the server has counted when it has counted all that was sent before.
+
+    Raises:
+        MetricsError: The page cannot be had or read.
+    """
+    counts = await read_counts(url)
+    for _ in range(_ATTEMPTS):
+        await asyncio.sleep(_PAUSE)
+        before, counts = counts, await read_counts(url)
+        if before == counts:
+            break
     return counts
 
 

@@ -16,7 +16,7 @@ from typing import Protocol
 from rich.console import Console
 
 from loadgen.catalogue import BUNDLED, Catalogue
-from loadgen.crosscheck import Counts, MetricsError, disagreement, read_counts, settled_counts
+from loadgen.crosscheck import Counts, MetricsError, disagreement, quiet_counts, settled_counts
 from loadgen.document import cache_model, run_document, sealed
 from loadgen.expressions import Expression
 from loadgen.live import watching
@@ -143,7 +143,7 @@ class RunJob:
         foreseen, predicted = forecast(plan, given), predict(plan)
         if foreseen and self.capacity is not None:
             predicted = foreseen[-1].expected
-        before = await read_counts(self.metrics_url) if self.metrics_url else Counts()
+        before = await quiet_counts(self.metrics_url) if self.metrics_url else Counts()
         async with watching(console, "run", foreseen) as watch:
             run = await stage.drive(plan, watch, predicted)
         explanation = run.explain(self.ttl, capacity=self.capacity, coalesce=self.coalesce)

@@ -11,7 +11,13 @@ from typing import Any
 import pytest
 
 from loadgen import Closed, Plan, Uniform, crosscheck
-from loadgen.crosscheck import MetricsError, disagreement, read_counts, settled_counts
+from loadgen.crosscheck import (
+    MetricsError,
+    disagreement,
+    quiet_counts,
+    read_counts,
+    settled_counts,
+)
 from loadgen.outcome import CacheStatus, Outcome
 from loadgen.records import Records
 from loadgen.telemetry import Metrics, exporting
@@ -159,6 +165,15 @@ async def test_a_server_that_counts_late_is_waited_for(monkeypatch: pytest.Monke
         counts = await settled_counts(url, Counter({Outcome.HIT: 6}), {Outcome.HIT: 4})
 
     assert disagreement(counts, {Outcome.HIT: 4}) is None
+
+
+async def test_what_is_still_being_counted_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crosscheck, "_PAUSE", 0.0)
+
+    with serving(_Counting(*[_page({"hit": count}) for count in (1, 2, 3, 3, 9)])) as url:
+        counts = await quiet_counts(url)
+
+    assert counts == {Outcome.HIT: 6}
 
 
 async def test_counts_that_differ_are_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
