@@ -18,7 +18,8 @@ from loadgen import Plan, Poisson, Uniform
 from loadgen.outcome import CacheStatus, Outcome
 from loadgen.records import Records, summarize
 from loadgen.runner import Run
-from loadgen.transport import Target, check_url
+from loadgen.target import Target
+from loadgen.transport import check_url
 from loadgen.verdict import Thresholds, judge
 from loadgen.workers import Workers
 

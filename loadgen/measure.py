@@ -28,9 +28,10 @@ from loadgen.prove import Profile, TargetError, check_target, prove
 from loadgen.records import Batch, Records
 from loadgen.report import print_findings, print_run
 from loadgen.runner import Run, unless
+from loadgen.target import Target
 from loadgen.telemetry import Metrics, exporting
 from loadgen.theory import CacheModel, forecast, predict, warnings
-from loadgen.transport import Client, Target, open_client
+from loadgen.transport import Client, open_client
 from loadgen.verdict import Exit, Finding, Thresholds, judge, thresholds_beside
 from loadgen.workers import Workers, WorkersError
 

@@ -21,7 +21,8 @@ from loadgen.measure import Setting
 from loadgen.outputs import Outputs
 from loadgen.plan import Plan
 from loadgen.popularity import parse_law
-from loadgen.transport import Target, check_url
+from loadgen.target import Target
+from loadgen.transport import check_url
 
 __all__ = [
     "DURATION",

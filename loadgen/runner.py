@@ -18,7 +18,8 @@ from loadgen.arrivals import Closed
 from loadgen.explain import Explanation, Fills, explain
 from loadgen.plan import Plan
 from loadgen.records import Records
-from loadgen.transport import Client, Prepared, Reply, exchange
+from loadgen.reply import Reply
+from loadgen.transport import Client, Prepared, exchange
 
 __all__ = ["Engine", "Probe", "Run", "drive", "frozen_heap", "probe", "unless"]
 

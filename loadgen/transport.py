@@ -9,30 +9,28 @@ server.
 """
 
 import contextlib
-import fnmatch
 import ssl
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import httpcore
 import httpx
 
 from loadgen.catalogue import Question
-from loadgen.outcome import CacheStatus, Outcome, parse_cache_status, parse_x_cache
 from loadgen.plan import Key, Plan
+from loadgen.reply import Reply, cache_status, is_accepted, is_stream, no_reply
 from loadgen.spelling import spelled
+from loadgen.target import Target
 
 __all__ = [
     "Client",
     "FetchError",
     "LifoTransport",
     "Prepared",
-    "Reply",
     "Request",
-    "Target",
     "build_request",
     "check_url",
     "exchange",
@@ -53,7 +51,6 @@ _HEADERS = {
 _PAGE_TIMEOUT = 10.0
 _FIRST_BYTE = "first_byte"  # Extension of a response that was read whole.
 _PREPARED = 20_000  # Requests that are kept, of 3 kB each.
-_EVENT_STREAM = "text/event-stream"
 
 # What httpcore raises when the server closed a kept connection just as it was taken again.
 _CLOSED = (httpcore.ReadError, httpcore.WriteError, httpcore.RemoteProtocolError)
@@ -168,47 +165,6 @@ class _Answer:
     retried: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """How an exchange ended: with a status, or without a usable answer (`failure`, a few words)."""
-
-    status: int
-    cache: CacheStatus
-    failure: str | None = None
-    first_byte: float | None = None  # On the clock of `time.monotonic`, which is the event loop's.
-    streamed: bool = False  # Server-sent events.
-    retried: bool = False  # A kept connection had died.
-
-    @property
-    def is_usable(self) -> bool:
-        """Whether it is a 2xx answer of the kind that was asked for."""
-        return self.failure is None and 200 <= self.status < 300
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Target:
-    """Where requests go and how: small enough to be sent to a worker process.
-
-    Args:
-        url: scheme, host, port, and perhaps a prefix of all paths.
-        timeout: seconds to wait for connecting, and for each part of an answer.
-        headers: sent with every request, over our own.
-        transport: ``lifo``, ``aiohttp`` (extra, 2 times faster), or ``httpx``: its own pool.
-        verify: check certificates.
-        ca: a file of certificates to trust, in place of the usual ones.
-    """
-
-    url: str
-    timeout: float = 30.0
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
-    transport: Literal["lifo", "aiohttp", "httpx"] = "lifo"
-    verify: bool = True
-    ca: str | None = None
-
-    def __post_init__(self) -> None:
-        check_url(self.url)
-
-
 def check_url(url: str) -> str:
     """Return `url` if it can be a target.
 
@@ -229,9 +185,10 @@ def open_client(target: Target) -> Client:
     """Make the client that the command line uses: no proxies, no redirects, no limit of its own.
 
     Raises:
-        ValueError: the certificates cannot be read.
+        ValueError: it is no URL of a server, or the certificates cannot be read.
         ImportError: the transport is not installed.
     """
+    check_url(target.url)
     headers = httpx.Headers(_HEADERS)
     headers.update(target.headers)
     return _DirectClient(
@@ -352,10 +309,10 @@ async def exchange(client: Client, request: Request) -> Reply:
     except httpx.TimeoutException as error:
         cause = error.__cause__
         if isinstance(cause, OSError) and not isinstance(cause, TimeoutError):
-            return Reply(0, _FAILED, f"ConnectError: {cause}")  # As httpx-aiohttp 0.2 maps it.
-        return Reply(0, _FAILED, "timed out")
+            return no_reply(f"ConnectError: {cause}")  # As httpx-aiohttp 0.2 maps it.
+        return no_reply("timed out")
     except httpx.HTTPError as error:
-        return Reply(0, _FAILED, f"{type(error).__name__}: {error}")
+        return no_reply(f"{type(error).__name__}: {error}")
     return _reply(request, response, first)
 
 
@@ -387,36 +344,19 @@ async def fetch_text(url: str) -> str:
 
 
 def _reply(request: Request, response: httpx.Response, first: float | None) -> Reply:
-    cache = _cache_status(response.headers)
+    cache = cache_status(response.headers)
     content_type = response.headers.get("content-type", "no content type")
-    streamed = content_type.startswith(_EVENT_STREAM)
-    if response.is_success and not _is_accepted(request.headers["accept"], content_type):
-        wanted = request.headers["accept"].rpartition("/")[2]
-        failure = f"answered {content_type}, not {wanted.upper()}"
-        return Reply(response.status_code, cache, failure)
+    accept = request.headers["accept"]
+    if response.is_success and not is_accepted(accept, content_type):
+        wanted = accept.rpartition("/")[2].upper()
+        return Reply(response.status_code, cache, f"answered {content_type}, not {wanted}")
     return Reply(
         response.status_code,
         cache,
         first_byte=response.extensions.get(_FIRST_BYTE, first),
-        streamed=streamed,
+        streamed=is_stream(content_type),
         retried=response.extensions.get("retried", False),
     )
-
-
-def _cache_status(headers: httpx.Headers) -> CacheStatus:
-    if (field_value := headers.get("cache-status")) is not None:
-        return parse_cache_status(field_value)
-    return parse_x_cache(headers.get("x-cache") or headers.get("x-cache-status", ""))
-
-
-def _is_accepted(accept: str, content_type: str) -> bool:
-    kind = content_type.partition(";")[0].strip().lower()
-    if accept == "application/json":
-        return "json" in kind or kind == _EVENT_STREAM
-    return any(fnmatch.fnmatch(kind, part.partition(";")[0].strip()) for part in accept.split(","))
-
-
-_FAILED = CacheStatus(Outcome.ERROR)
 
 
 def _httpcore_url(url: httpx.URL) -> httpcore.URL:

@@ -23,7 +23,8 @@ from loadgen.arrivals import Closed
 from loadgen.plan import Plan
 from loadgen.records import Batch, Records
 from loadgen.runner import Engine, Run, frozen_heap, unless
-from loadgen.transport import Client, Target, open_client, warm_up
+from loadgen.target import Target
+from loadgen.transport import Client, open_client, warm_up
 
 __all__ = ["Workers", "WorkersError"]
 

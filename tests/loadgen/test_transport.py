@@ -11,13 +11,13 @@ import pytest
 from loadgen import Constant, Plan, Uniform, transport
 from loadgen.catalogue import Question
 from loadgen.outcome import Outcome
+from loadgen.reply import Reply
+from loadgen.target import Target
 from loadgen.transport import (
     Client,
     FetchError,
     LifoTransport,
     Prepared,
-    Reply,
-    Target,
     build_request,
     check_url,
     exchange,

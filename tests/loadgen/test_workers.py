@@ -12,7 +12,7 @@ import pytest
 from loadgen import Closed, Constant, Plan, Poisson, Uniform, Zipf
 from loadgen.explain import Cause
 from loadgen.records import Batch, Records
-from loadgen.transport import Target
+from loadgen.target import Target
 from loadgen.workers import Workers, WorkersError
 from tests.loadgen.apps import CachedApp, Receive, Scope, Send, answer, read_body
 from tests.loadgen.serving import serving
