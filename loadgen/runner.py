@@ -24,7 +24,7 @@ from loadgen.transport import Client, Prepared, exchange
 __all__ = ["Engine", "Probe", "Run", "drive", "frozen_heap", "probe", "unless"]
 
 _HEAD_START = 0.05  # Seconds between the last preparation and the first due time.
-_ROUNDING = 0.0005  # Seconds: uvloop rounds timers to whole ms, and early is no better than late.
+_UVLOOP_ROUNDING = 0.0005  # Seconds: its timers are of whole ms, and early is no better than late.
 _CATCH_UP = 50  # Late requests sent in a row before answers are read again.
 
 
@@ -149,7 +149,9 @@ class Engine:
         self._requests = Prepared(client, plan, self._rows)
         self._max_inflight = max_inflight
         self._open: set[int] = set()
-        self._clock = clock or asyncio.get_running_loop().time
+        loop = asyncio.get_running_loop()
+        self._clock = clock or loop.time
+        self._rounding = _UVLOOP_ROUNDING if type(loop).__module__.startswith("uvloop") else 0.0
 
     async def run(self, started: float, drain: float, users: int | None = None) -> None:
         """Send everything, wait for the answers; those that take longer than `drain` fail.
@@ -178,7 +180,7 @@ class Engine:
             due = started + offsets[row]
             ahead = due - self._clock()
             if ahead > 0:
-                await asyncio.sleep(ahead + _ROUNDING)
+                await asyncio.sleep(ahead + self._rounding)
             elif number % _CATCH_UP == 0:
                 await asyncio.sleep(0)
             if len(self._open) >= self._max_inflight:
