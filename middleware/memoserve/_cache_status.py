@@ -9,6 +9,7 @@ from typing import Literal
 from memoserve._asgi import Header
 
 __all__ = [
+    "NOT_CACHED",
     "BypassReason",
     "Forward",
     "age_line",
@@ -33,6 +34,10 @@ BypassReason = Literal[
 
 # Why the app was asked (RFC 9211 §2.2).
 Forward = Literal["miss", "stale", "request"]
+
+
+# To who wants nothing but what is stored: the app was not asked.
+NOT_CACHED: Header = (b"cache-status", b"memoserve; detail=not-cached")
 
 
 @functools.lru_cache(maxsize=4096)  # A hit's cheapest line is one that is made already.

@@ -78,8 +78,7 @@ def selected(answer: Answer, conditions: Conditions, method: str, now: float) ->
         kept = [pair for pair in answer.headers if not _is_of_content(pair[0])]
         return Answer(304, kept, (), answer.made_at)
     if method == "HEAD":
-        size = sum(map(len, answer.chunks))
-        return Answer(answer.status, _with_length(answer.headers, size), (), answer.made_at)
+        return Answer(answer.status, _with_known_length(answer), (), answer.made_at)
     if answer.status == 200 and method == "GET" and conditions.range is not None:
         return _part(answer, conditions.range, conditions.if_range)
     return answer
@@ -118,6 +117,13 @@ def _opaque(tag: bytes) -> bytes:
 
 def _value(headers: Iterable[Header], name: bytes) -> bytes | None:
     return next((value.strip() for key, value in headers if key == name), None)
+
+
+def _with_known_length(answer: Answer) -> Sequence[Header]:
+    """Return the fields of a GET's answer with the length that it did not state itself."""
+    if not answer.chunks or _value(answer.headers, b"content-length") is not None:
+        return answer.headers
+    return _with_length(answer.headers, sum(map(len, answer.chunks)))
 
 
 def _with_length(headers: Iterable[Header], size: int) -> list[Header]:

@@ -5,6 +5,7 @@ Rule: every way out has one name (hit, stale, coalesced, miss, bypass, error).
 
 import logging
 import time
+from collections.abc import Sequence
 
 from memoserve._asgi import Message, Receive, Scope, Send, replay, whole_body
 from memoserve._cache_status import BypassReason
@@ -12,12 +13,12 @@ from memoserve._entry import Entry, VaryMarker, decode
 from memoserve._errors import CorruptEntryError
 from memoserve._events import KeyCollided, RequestRecord, RequestStarted
 from memoserve._fields import RequestFields
-from memoserve._flight import Flight, Verdict
+from memoserve._flight import Verdict
 from memoserve._reply import Reply, serve
 from memoserve._request import Question, spelling
 from memoserve._rules import Coverage
 from memoserve._shared import HOT_BYTES, Known, Shared
-from memoserve._upstream import Upstream
+from memoserve._upstream import Upstream, Withheld
 
 __all__ = ["Exchange"]
 
@@ -64,12 +65,7 @@ class Exchange:
             fields = shared.filter_for(coverage).read(self._scope)
             # What has more to say may go past the cache, and then its body is not ours to read.
             message = await self._receive() if fields.is_plain else None
-            entry = None
-            if message is not None and (known := self._recall(message, fields)) is not None:
-                keys = known.store_keys
-                found = shared.look_up_now(keys) or await shared.store.get_many(keys)
-                if found == known.found:  # Else it was evicted, replaced or purged.
-                    entry, record.key = known.entry, keys[0]
+            entry = None if message is None else await self._recalled(message, fields)
             if entry is None:
                 await self._ask(message, fields)
             else:
@@ -91,6 +87,18 @@ class Exchange:
             if self._is_outermost:
                 record.finish(time.perf_counter())
 
+    async def _recalled(self, message: Message, fields: RequestFields) -> Entry | None:
+        """Return the answer to a request that came in these bytes before, if it still holds."""
+        known, shared = self._recall(message, fields), self._shared
+        if known is None:
+            return None
+        keys = known.store_keys
+        found = shared.look_up_now(keys) or await self._look_up(keys)
+        if found != known.found or shared.is_unpurged(keys):
+            return None  # It was evicted, replaced or purged.
+        self._record.key = keys[0]
+        return known.entry
+
     def _recall(self, message: Message, fields: RequestFields) -> Known | None:
         """Find what is known of a request that came in these bytes before, and is fresh.
 
@@ -106,6 +114,8 @@ class Exchange:
         known = shared.spelled.get(name)
         if known is None or (entry := known.entry) is None:
             return None
+        if shared.vary.get(known.key.index) is not None:
+            return None  # It is known by now that a field matters that is not in the spelling.
         return known if shared.options.clock() - entry.stored_at < entry.ttl else None
 
     async def _ask(self, message: Message | None, fields: RequestFields) -> None:
@@ -149,7 +159,7 @@ class Exchange:
                 return
             reply.forward = "stale"
             self._stale = entry
-        if demands.no_cache or (entry is not None and self._is_fresh(entry)):
+        if entry is not None and self._is_fresh(entry):
             reply.forward = "request"
         if demands.only_if_cached:
             await reply.decline()
@@ -183,16 +193,22 @@ class Exchange:
             await self._reply.serve(entry, now)
         return is_usable
 
+    async def _look_up(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Ask a store that is not in memory, and note the time that it takes."""
+        began = time.perf_counter()
+        found = await self._shared.store.get_many(keys)
+        self._record.store_seconds += time.perf_counter() - began
+        return found
+
     async def _lookup(self) -> Entry | None:
         """Return what is stored for this request, fresh or stale."""
         shared = self._shared
         keys = (self._question.key.index, *self._question.tags)
         self._record.key = keys[0]
-        began = time.perf_counter()
-        found = shared.look_up_now(keys) or await shared.store.get_many(keys)
-        self._record.store_seconds += time.perf_counter() - began
+        found = shared.look_up_now(keys) or await self._look_up(keys)
         raw, *tokens = found
-        item = None if raw is None else self._read(raw)
+        self._question.tokens = dict(zip(keys[1:], tokens, strict=True))
+        item = None if raw is None or shared.is_unpurged(keys[1:]) else self._read(raw)
         if item is None:
             return None
         if isinstance(item, VaryMarker):
@@ -253,26 +269,26 @@ class Exchange:
     async def _fetch(self, attempt: int) -> None:
         """Have the app answer, and find another answer where that one is not for this client."""
         upstream = self._upstream(self._stale)
-        flight = await upstream.fetch(attempt, has_fallback=self._fallback is not None)
-        if flight is None:
+        withheld = await upstream.fetch(attempt, has_fallback=self._fallback is not None)
+        if withheld is None:
             return
-        if self._fallback is not None and flight.has_failed:
-            await self._serve_instead(flight, self._fallback)
-        elif flight.verdict is not Verdict.FAILED:
-            await self._ask_as_a_variant(flight)
+        if self._fallback is not None and withheld.has_failed:
+            await self._serve_instead(withheld, self._fallback)
+        elif withheld.verdict is not Verdict.FAILED:
+            await self._ask_as_a_variant(withheld)
         else:
             await self._fetch(attempt=2)
 
-    async def _ask_as_a_variant(self, flight: Flight) -> None:
+    async def _ask_as_a_variant(self, withheld: Withheld) -> None:
         """Ask again, now that it is known on which fields the answer depends."""
         self._vary_steps += 1
         self._question.apply_vary()
-        if flight.verdict is Verdict.ALONE or self._vary_steps > _MAX_VARY_STEPS:
-            await self._upstream(self._stale).call_alone()
+        if withheld.verdict is Verdict.ALONE or self._vary_steps > _MAX_VARY_STEPS:
+            await self._upstream(self._stale).call_alone(has_fallback=False)
         else:
             await self._answer()
 
-    async def _serve_instead(self, flight: Flight, fallback: Entry) -> None:
+    async def _serve_instead(self, withheld: Withheld, fallback: Entry) -> None:
         """Send a stale answer in the place of a failure (RFC 5861 §4)."""
-        _logger.warning("the app failed; a stale answer is sent", exc_info=flight.error)
+        _logger.warning("the app failed; a stale answer is sent", exc_info=withheld.error)
         await self._reply.serve(fallback, self._shared.options.clock())

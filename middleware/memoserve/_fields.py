@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 # Fields whose values are in every key, so that a Vary on them is honoured already.
-ALWAYS_KEYED = (b"content-type", b"content-encoding", b"host", b"accept")
+ALWAYS_KEYED = (b"content-type", b"content-encoding", b"content-language", b"host", b"accept")
 _CONTENT_TYPE, _CONTENT_ENCODING = 0, 1  # Their places in it.
 
 _CREDENTIAL_FIELDS = frozenset({b"authorization", b"proxy-authorization", b"cookie"})
@@ -49,6 +49,7 @@ class _Kind(enum.Enum):
     """What a request header field means to the cache."""
 
     CREDENTIAL = enum.auto()
+    AUTHORIZATION = enum.auto()  # Which somebody has said is none.
     OVERRIDE = enum.auto()
     PRECONDITION = enum.auto()
     CONDITIONAL = enum.auto()
@@ -65,6 +66,7 @@ class RequestFields(msgspec.Struct):
     credentials: Sequence[Header] = ()
     cache_control: Sequence[bytes] = ()
     pragma: Sequence[bytes] = ()
+    is_authorized: bool = False  # It has the credentials that RFC 9111 §3.5 is about.
     is_overridden: bool = False
     is_precondition: bool = False  # It depends on a state of the resource that only the app has.
     is_conditional: bool = False
@@ -72,9 +74,9 @@ class RequestFields(msgspec.Struct):
     is_plain: bool = True  # Nothing in it but what belongs to the key, or does not matter.
 
     @property
-    def is_authorized(self) -> bool:
-        """It has the credentials that RFC 9111 §3.5 is about."""
-        return any(name == b"authorization" for name, _ in self.credentials)
+    def asks_for_less(self) -> bool:
+        """A whole answer is not wanted in any case."""
+        return self.is_conditional or self.is_ranged
 
     @property
     def is_json(self) -> bool:
@@ -140,7 +142,7 @@ class HeaderFilter:
             return _Kind.OVERRIDE
         if self._carries_credentials(name):
             return _Kind.CREDENTIAL
-        return _KINDS.get(name)
+        return _Kind.AUTHORIZATION if name == b"authorization" else _KINDS.get(name)
 
     def _carries_credentials(self, name: bytes) -> bool:
         if self._credentials is not None:
@@ -172,6 +174,9 @@ def _note(fields: RequestFields, kind: _Kind, name: bytes, value: bytes) -> None
     match kind:
         case _Kind.CREDENTIAL:
             fields.credentials = [*fields.credentials, (name, value)]
+            fields.is_authorized |= name == b"authorization"
+        case _Kind.AUTHORIZATION:
+            fields.is_authorized = True
         case _Kind.CACHE_CONTROL:
             fields.cache_control = [*fields.cache_control, value]
         case _Kind.PRAGMA:

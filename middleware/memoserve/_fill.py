@@ -41,16 +41,16 @@ __all__ = ["Fill"]
 class Fill:
     """One call of the app, and what becomes of its answer."""
 
-    def __init__(self, shared: Shared, question: Question) -> None:
+    def __init__(self, shared: Shared, question: Question, method: str) -> None:
         self._shared = shared
         self._question = question
         self._coverage = question.coverage
         self._rule: Rule = question.coverage.rule
-        self._is_head = question.scope["method"] == "HEAD"
+        self._is_head = method == "HEAD"
         self.recorder = ResponseRecorder(self._rule.max_response_bytes, is_head=self._is_head)
-        self._head: ResponseHead | None = None
+        self.head: ResponseHead | None = None
         self._sharing = Sharing.LEADER
-        self._tokens: Tokens | None = ()
+        self.tokens: Tokens | None = ()
         self._asked = self._answered = 0.0  # By the cache's clock.
         self.turn: Turn | None = None  # To ask the app, where processes take turns.
         self.is_replay = False  # What is recorded is another process's answer.
@@ -67,9 +67,9 @@ class Fill:
         keys.append(purge_mark(namespace))
         found = self._shared.look_up_now(keys)
         if found and None not in found:
-            self._tokens = tuple(zip(keys, cast("list[bytes]", found), strict=True))
+            self.tokens = tuple(zip(keys, cast("list[bytes]", found), strict=True))
         else:
-            self._tokens = await read_tokens(self._shared.store, keys)
+            self.tokens = await read_tokens(self._shared.store, keys)
         self._asked = self._shared.options.clock()
 
     def judge(self, start: Message) -> Verdict:
@@ -78,7 +78,7 @@ class Fill:
             return Verdict.SHARED  # As it was when it was stored.
         status, headers = start["status"], self.recorder.headers
         self._answered = now = self._shared.options.clock()
-        self._head = head = read_head(status, headers, now)
+        self.head = head = read_head(status, headers, now)
         storage = storage_of(head, self._question.terms, now)
         is_fresh = storage is not None and storage.ttl > 0
         if is_server_failure(status, headers) and not is_fresh:
@@ -88,7 +88,8 @@ class Fill:
         partition = self._rule.private == "partition"
         self._sharing = sharing_of(head, is_authorized=is_authorized and not partition)
         if self._sharing is Sharing.LEADER:
-            self._shared.note_alone(self._question.key.index)
+            if not (status in {206, 304} and self._question.fields.asks_for_less):
+                self._shared.note_alone(self._question.key.index)
             return Verdict.ALONE
         self._shared.note_shared(self._question.key.index)
         self._learn_vary(head.vary)
@@ -134,9 +135,9 @@ class Fill:
         if recorder.is_too_large:
             return "too_large"
         storage = self._storage()
-        if storage is None or self._head is None:
+        if storage is None or self.head is None:
             return "uncacheable"
-        headers = replayable(recorder.headers, unreplayable_of(self._head))
+        headers = replayable(recorder.headers, unreplayable_of(self.head))
         if rule.etag and not any(name == b"etag" for name, _ in headers):
             headers = (*headers, (b"etag", entity_tag(recorder.chunks)))
         response = StoredResponse(
@@ -147,7 +148,7 @@ class Fill:
             return "refused"
         tokens = await self._all_tokens(response)
         if tokens is None:
-            return "error" if self._tokens is None else "refused"
+            return "error" if self.tokens is None else "refused"
         return "stored" if await self._write(response, admitted, tokens) else "error"
 
     def _storage(self) -> Storage | None:
@@ -156,11 +157,11 @@ class Fill:
         is_whole = recorder.is_complete and _ends_with(recorder.chunks, self._rule.ends_with)
         # The head of what a GET would get is no answer to a GET.
         is_answer = not self._is_head or question.keyed_method == "HEAD"
-        if self._sharing is not Sharing.ALL or not is_whole or not is_answer or not self._head:
+        if self._sharing is not Sharing.ALL or not is_whole or not is_answer or not self.head:
             return None
         answered = self._answered
         return storage_of(
-            self._head,
+            self.head,
             question.terms,
             answered,
             delay=max(0.0, answered - self._asked),
@@ -173,12 +174,13 @@ class Fill:
         if self._rule.admit is not None:
             try:
                 verdict = self._rule.admit(response)
-                ttl = ttl if verdict is True else float(verdict)
+                admitted = ttl if verdict is True else float(verdict)
             except Exception as error:  # noqa: BLE001  (the user's code may raise or return anything)
                 self._shared.log_once(f"admit of the rule {self._rule.path!r}", error)
                 return None
-            if not ttl > 0 and not (verdict is True and storage.kept_for > 0):
+            if verdict is not True and not admitted > 0:
                 return None  # Not above zero: NaN, too.
+            ttl = admitted if ttl > 0 else 0.0  # What is to be validated each time stays that.
         ttl = min(ttl, INFINITE) * (1 - self._rule.jitter * random.random())
         return msgspec.structs.replace(
             storage, ttl=ttl, kept_for=storage.kept_for - storage.ttl + ttl
@@ -186,9 +188,9 @@ class Fill:
 
     async def _all_tokens(self, response: StoredResponse) -> Tokens | None:
         """Return the tokens of all tags; None if a purge may have been missed."""
-        if self._tokens is None:
+        if self.tokens is None:
             return None
-        *known, mark = self._tokens
+        *known, mark = self.tokens
         try:
             names = self._computed_tags(response)
         except Exception as error:  # noqa: BLE001  (the user's code may raise anything)

@@ -74,7 +74,8 @@ class Client(msgspec.Struct, eq=False):
     send: Send
     is_leader: bool = False
     has_fallback: bool = False  # It would rather send a stale answer than a failure.
-    wants: Callable[[Message], bool] = bool  # Whether this start may be its answer.
+    wants: Callable[[Message], bool] = bool  # Whether this start may be its answer;
+    is_meant: bool | None = None  # what it said of that.
     position: int = 0  # Of the next message, counted from the first of the flight.
     bytes_read: int = 0
     has_left: bool = False
@@ -138,7 +139,9 @@ class Flight:
         self.keys: set[Hashable] = set()  # Under which it can be found.
         self.cost = 0.0  # Seconds that the app took so far, less those it waited for clients.
         self.saved: float | None = None  # Those it took once, where its answer is replayed here,
-        self.aged = 0.0  # and those since then.
+        self.aged = 0.0  # and those since then; or what the response says of its age.
+        self.tokens: dict[str, bytes] = {}  # Of its tags, as they were when it took off.
+        self.withheld: frozenset[bytes] = frozenset()  # Fields that are the leader's alone.
         self._recorder = recorder
         self._budget = budget
         self._judge = judge
@@ -170,8 +173,11 @@ class Flight:
         return not self._is_windowed and self.verdict in {None, Verdict.SHARED}
 
     async def kept(self) -> None:
-        """Wait, if the whole answer has been sent, until it has been kept."""
-        while self._is_keeping:
+        """Wait, if all clients have the whole answer, until it has been kept.
+
+        One of them that reads slowly is nobody else's to wait for.
+        """
+        while self._is_keeping and not self._clients:
             await self._moved.wait()
 
     @property
@@ -204,10 +210,14 @@ class Flight:
             self._traceback = error.__traceback__
             raise
         finally:
-            self._is_over = True
-            self.verdict = self.verdict or Verdict.FAILED
             self._note_cost()
-            self._arrived.fire()
+            self.end()
+
+    def end(self) -> None:
+        """Let nobody wait any more for an app that will not be called."""
+        self._is_over = True
+        self.verdict = self.verdict or Verdict.FAILED
+        self._arrived.fire()
 
     async def _send(self, message: Message) -> None:
         message = own_copy(message)
@@ -360,7 +370,9 @@ class Flight:
             case Verdict.ALONE:
                 return not client.is_leader
             case _:
-                return not client.is_leader and not client.wants(self._start)
+                if client.is_meant is None:
+                    client.is_meant = client.is_leader or client.wants(self._start)
+                return not client.is_meant
 
     async def _send_to(self, client: Client, message: Message) -> None:
         try:

@@ -7,7 +7,7 @@ cache groups that the response invalidates. A route that a rule covers is no cha
 
 from collections.abc import Iterable
 
-from memoserve._asgi import Header, Message, Scope, Send
+from memoserve._asgi import Header, Message, Scope, Send, own_copy
 from memoserve._directives import group_names
 from memoserve._fields import host_of
 from memoserve._shared import Shared
@@ -29,6 +29,7 @@ def invalidating(shared: Shared, scope: Scope, send: Send) -> Send:
 
     async def invalidate_and_send(message: Message) -> None:
         if message["type"] == "http.response.start" and 200 <= message["status"] < 400:
+            message = own_copy(message)  # Its fields may be an iterator.
             await shared.purge(_outdated(shared.options.namespace, scope, message))
         await send(message)
 
@@ -50,15 +51,17 @@ def _pointed_at(
     scope: Scope, host: bytes, headers: Iterable[Header]
 ) -> Iterable[tuple[str, bytes]]:
     """Return path and query of what Location and Content-Location name in the same origin."""
-    from urllib.parse import unquote, urljoin, urlsplit  # noqa: PLC0415  (needed by few requests)
+    # Imported here, as few requests need it.
+    from urllib.parse import quote, unquote, urljoin, urlsplit  # noqa: PLC0415
 
-    base = f"http://{host.decode('latin-1')}{scope['path']}"
+    base = f"http://{host.decode('latin-1')}{quote(scope['path'], errors='surrogatepass')}"
     for name, value in headers:
         if name not in _POINTERS:
             continue
         try:
             target = urlsplit(urljoin(base, value.decode("latin-1")))
+            authority, query = target.netloc.lower().encode(), target.query.encode("latin-1")
         except ValueError:
             continue
-        if target.netloc.lower().encode("latin-1") == host:
-            yield unquote(target.path), target.query.encode("latin-1")
+        if authority == host:
+            yield unquote(target.path) or "/", query

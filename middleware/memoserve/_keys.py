@@ -36,7 +36,7 @@ __all__ = [
 
 TextStep = Literal["nfc", "strip", "collapse", "casefold"]
 
-_KEY_VERSION = b"1"  # Bump whenever the material changes: old entries then simply miss.
+_KEY_VERSION = b"2"  # Bump whenever the material changes: old entries then simply miss.
 
 _CANONICAL, _RAW = b"\x01", b"\x00"  # So that no raw body equals a canonical one.
 

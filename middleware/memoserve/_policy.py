@@ -97,7 +97,13 @@ class ResponseHead(msgspec.Struct, frozen=True):
     def is_for_once(self) -> bool:
         """It says that it is stale as soon as it is there."""
         is_stale = self.granted is not None and self.granted <= self.age
-        return is_stale or self.directives.get(b"no-cache", b"no") is None
+        return is_stale or self.must_be_validated
+
+    @property
+    def must_be_validated(self) -> bool:
+        """It says that it must not be used unasked (RFC 9111 §5.2.2.4)."""
+        directives = self.directives
+        return b"no-cache" in directives and not _kept_back(directives, b"no-cache")
 
 
 _NOTED = frozenset(
@@ -196,7 +202,6 @@ class Terms(msgspec.Struct, frozen=True):
     stale_while_revalidate: float = 0.0
     stale_if_error: float = 0.0
     heuristic: float = 0.0  # Fraction of the time since Last-Modified.
-    is_authorized: bool = False  # The request has an Authorization that RFC 9111 §3.5 is about.
     is_validatable: bool = False  # Its method is one that If-None-Match can be sent with.
 
     def allow(self, head: ResponseHead) -> bool:
@@ -232,7 +237,7 @@ def _forbids_storing(head: ResponseHead) -> bool:
     directives = head.directives
     if not directives:
         return False
-    if b"private" in directives and not directives[b"private"]:
+    if b"private" in directives and not _kept_back(directives, b"private"):
         return True
     if b"must-understand" in directives:
         return head.status not in _UNDERSTOOD_STATUSES
@@ -243,8 +248,16 @@ def unreplayable_of(head: ResponseHead) -> frozenset[bytes]:
     """Return the fields that `private` and `no-cache` keep back (RFC 9111 §5.2.2.4, §5.2.2.7)."""
     if not head.directives:
         return frozenset()
-    listed = (head.directives.get(name) for name in (b"private", b"no-cache"))
-    return frozenset[bytes]().union(*(names_in(names) for names in listed if names))
+    return _kept_back(head.directives, b"private") | _kept_back(head.directives, b"no-cache")
+
+
+def _kept_back(directives: Directives, name: bytes) -> frozenset[bytes]:
+    """Return the fields that a directive is about; none if it is about the whole response.
+
+    An argument that is no list of names does not narrow it.
+    """
+    argument = directives.get(name)
+    return frozenset() if not argument or b'"' in argument else names_in(argument)
 
 
 class Storage(msgspec.Struct, frozen=True):
@@ -273,7 +286,7 @@ def storage_of(
     if not terms.allow(head):
         return None
     age = _initial_age(head, now, delay) + taken
-    no_cache = b"no-cache" in head.directives and not head.directives[b"no-cache"]
+    no_cache = head.must_be_validated
     ttl = 0.0 if no_cache else _freshness(head, terms, now, age)
     can_validate = terms.is_validatable and head.has_validator
     if ttl <= 0 and not can_validate:

@@ -8,6 +8,7 @@ import time
 
 from memoserve._asgi import Message, Scope, Send, final_body, respond, with_headers
 from memoserve._cache_status import (
+    NOT_CACHED,
     BypassReason,
     Forward,
     age_line,
@@ -157,7 +158,7 @@ class Reply:
         self._record.status = "miss"
         headers = [(b"content-length", b"0")]
         if self._is_explained:
-            headers.append(cache_status_miss("miss", 504, is_collapsed=False))
+            headers.append(NOT_CACHED)
         await respond(self._send, 504, headers, ())
         self._record.sent = time.perf_counter()
 
@@ -185,7 +186,8 @@ class Reply:
         if not is_collapsed and status >= 500:
             self._record.status = "error"
         elif flight is not None:
-            start = {**start, "headers": replayable(start.get("headers", ()))}
+            headers = replayable(start.get("headers", ()), flight.withheld)
+            start = {**start, "headers": headers}
         if not self._is_explained:
             return start
         lines = [

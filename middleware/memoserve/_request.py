@@ -6,7 +6,7 @@ a closed list to go past the cache. A callable of the user that raises is such a
 
 import asyncio
 import functools
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar
 
 from memoserve._asgi import Message, Receive, RequestBody, Scope, read_body
@@ -44,6 +44,7 @@ def spelling(
         scope.get("raw_path"),
         scope.get("query_string"),
         scope["method"],
+        scope.get("scheme", "http"),
         variant,
         *fields.keyed,
     )
@@ -72,6 +73,7 @@ class Question:
         "record",
         "scope",
         "tags",
+        "tokens",
     )
 
     primary: Key  # Of the request by itself.
@@ -95,6 +97,7 @@ class Question:
             query = scope.get("query_string", b"")
             tag = resource_tag(shared.options.namespace, host_of(scope), scope["path"], query)
             self.tags = (*self.tags, tag)
+        self.tokens: Mapping[str, bytes | None] = {}  # Those of the tags, once they were read.
         self.known: Known | None = None  # Remembers the answer, once it was read.
         self.demands = _NO_DEMANDS
         if shared.options.client_control == "obey" and (fields.cache_control or fields.pragma):
@@ -232,6 +235,7 @@ class Question:
         return [
             self.coverage.digest,
             self.keyed_method,
+            scope.get("scheme", "http"),
             scope["path"].encode("utf-8", "surrogatepass"),
             scope.get("raw_path") or b"",  # Tells apart what decoding makes equal.
             scope.get("query_string", b""),

@@ -33,11 +33,13 @@ from memoserve.stores import NearStore, SharedStore, Store, open_store
 from memoserve.stores.guarded import BreakerState, GuardedStore, Operation
 from memoserve.stores.memory import MemoryStore
 
-__all__ = ["HOT_BYTES", "Options", "Recent", "Shared"]
+__all__ = ["HOT_BYTES", "Known", "Options", "Recent", "Shared"]
 
 _logger = logging.getLogger("memoserve")
 
 _DRAIN_SECONDS = 5.0
+_LATER = 0.1  # Seconds until a purge that failed is tried again; then twice as long, up to 5 s,
+_PURGE_ATTEMPTS = 60  # and five minutes in all: what was stored before is seldom fresh by then.
 _CONNECT_SECONDS = 0.25  # By which a store that is away delays the start.
 _MEMORY_SIZE = 10_000  # Keys of which something is remembered; a few megabytes at the most.
 _HIT_FOR_MISS_SECONDS = 60.0  # Varnish takes 120; a deploy that mends it should show sooner.
@@ -133,6 +135,7 @@ class Shared:
         # anew is most of what a hit costs.
         self.spelled = Recent[Hashable, Known](_HOT_SIZE)
         self._alone = Recent[str, float]()  # Key -> until when its answers are for one client.
+        self._unpurged: set[str] = set()  # Tags whose change the store has not been told of.
         self._fruitless = Recent[str, float]()  # Key -> until when its answers are not stored.
         self._logged = Recent[str, str]()
         self._filters: dict[Coverage, HeaderFilter] = {}
@@ -238,9 +241,29 @@ class Shared:
             self._tags[coverage] = found
         return found
 
-    async def purge(self, tags: Iterable[str]) -> None:
-        """Make what carries any of these tags' tokens unusable."""
-        await renew_tokens(self.store, self.options.namespace, tags)
+    async def purge(self, tags: Collection[str]) -> None:
+        """Make what carries any of these tags' tokens unusable.
+
+        Where the store cannot be told, this process knows, and goes on trying.
+        """
+        if not await renew_tokens(self.store, self.options.namespace, tags):
+            fresh = set(tags) - self._unpurged
+            self._unpurged |= fresh
+            if fresh:
+                self.spawn(self._purge_later(fresh))
+
+    async def _purge_later(self, tags: Collection[str]) -> None:
+        for attempt in range(_PURGE_ATTEMPTS):
+            await asyncio.sleep(_LATER * min(2.0**attempt, 50))
+            if await renew_tokens(self.store, self.options.namespace, tags):
+                break
+        else:
+            _logger.error("a change could not be told to the store for minutes: it is forgotten")
+        self._unpurged -= set(tags)
+
+    def is_unpurged(self, tags: Iterable[str]) -> bool:
+        """Tell whether the store still holds what has been outdated under any of these tags."""
+        return bool(self._unpurged) and not self._unpurged.isdisjoint(tags)
 
     def note_alone(self, key: str) -> None:
         """Let who asks for this key ask the app without waiting for others (hit-for-miss)."""

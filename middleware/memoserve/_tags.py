@@ -6,6 +6,7 @@ that could grow or be evicted, and beats a fill that is under way; a token that 
 hits into misses, never a purge into nothing.
 """
 
+import asyncio
 import hashlib
 import os
 from collections.abc import Collection, Iterable, Sequence
@@ -133,11 +134,16 @@ def purge_mark(namespace: str) -> str:
     return tag_key(namespace, "any-purge")
 
 
-async def renew_tokens(store: TokenWriter, namespace: str, keys: Iterable[str]) -> None:
-    """Replace the tokens of tags, so that no answer has them any more."""
+async def renew_tokens(store: TokenWriter, namespace: str, keys: Collection[str]) -> bool:
+    """Replace the tokens of tags, so that no answer has them any more.
+
+    Returns:
+        Whether the store has all of them.
+    """
     # The mark goes first: a fill that ends in between reads tags before it reads the mark.
-    for key in (purge_mark(namespace), *keys):
-        await store.set(key, os.urandom(16), _TOKEN_TTL)
+    first = await store.set(purge_mark(namespace), os.urandom(16), _TOKEN_TTL)
+    rest = await asyncio.gather(*(store.set(key, os.urandom(16), _TOKEN_TTL) for key in keys))
+    return not any(done is False for done in (first, *rest))
 
 
 async def read_tokens(store: TokenStore, keys: Collection[str]) -> Tokens | None:

@@ -8,22 +8,32 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Hashable
 
-from memoserve._asgi import Message, Receive, Scope, ends_response, replay, replaying
-from memoserve._conditional import validators_of
+import msgspec
+
+from memoserve._asgi import (
+    Message,
+    Receive,
+    Scope,
+    ends_response,
+    own_copy,
+    replay,
+    replaying,
+)
+from memoserve._conditional import validators_of, without_conditions
 from memoserve._entry import Entry
 from memoserve._events import FollowerJoined, FollowerLeft, RequestRecord
 from memoserve._fields import vary_values
 from memoserve._fill import Fill
 from memoserve._flight import Client, Flight, Landing, Verdict
 from memoserve._lease import Turn
-from memoserve._policy import vary_of
+from memoserve._policy import unreplayable_of, vary_of
 from memoserve._reply import Reply
 from memoserve._request import Question
 from memoserve._shared import Shared
 from memoserve._validation import validating
 from memoserve.stores import LeaseEnd
 
-__all__ = ["Upstream"]
+__all__ = ["Upstream", "Withheld"]
 
 # With these ASGI extensions an answer can still be shared: their messages reach all clients, or
 # (hints, pushes) the first one alone. An unknown one may send what cannot be repeated.
@@ -40,6 +50,14 @@ _SHAREABLE_EXTENSIONS = frozenset(
 
 _MOST_TURNS = 4  # Others' answers that did not do, after which the app is asked anyway.
 _MAX_REFRESHES = 64  # Of stale answers at the same time; a stale answer can wait for its turn.
+
+
+class Withheld(msgspec.Struct):
+    """An answer of the app that its client does not get."""
+
+    error: Exception | None = None  # What the app raised.
+    has_failed: bool = True  # A stale answer would be better.
+    verdict: Verdict = Verdict.FAILED
 
 
 class Upstream:
@@ -83,15 +101,14 @@ class Upstream:
         self._record = question.record
         self._rule = question.coverage.rule
 
-    async def fetch(self, attempt: int, *, has_fallback: bool) -> Flight | None:
+    async def fetch(self, attempt: int, *, has_fallback: bool) -> Withheld | None:
         """Have the app answer.
 
         Returns:
-            A flight that has withheld its answer, so that another one must be found; else None.
+            An answer that is not this client's, so that another one must be found; else None.
         """
         if not self._may_share():
-            await self.call_alone()
-            return None
+            return await self.call_alone(has_fallback=has_fallback)
         flight = self._shared.flights.get(self._flight_key())
         if flight is not None and self._may_join(flight):
             return await self._follow(flight, has_fallback=has_fallback)
@@ -109,21 +126,27 @@ class Upstream:
         await flight.kept()
         return True
 
-    async def call_alone(self) -> None:
+    async def call_alone(self, *, has_fallback: bool) -> Withheld | None:
         """Call the app in this task, for this request alone."""
         self._record.status = "miss"
-        fill = Fill(self._shared, self._question)
+        fill = Fill(self._shared, self._question, self._scope["method"])
         await fill.begin()
         started = time.perf_counter()
         cost = 0.0
+        is_withheld = False  # For a stale answer is better.
         answer = self._reply.answering(None)
 
         async def send(message: Message) -> None:
-            nonlocal cost
+            nonlocal cost, is_withheld
+            if message["type"] == "http.response.start":
+                message = own_copy(message)  # Its fields may be an iterator.
+                is_withheld = has_fallback and message["status"] >= 500
             fill.recorder.note(message)
             cost = time.perf_counter() - started
             if message["type"] == "http.response.start":
                 fill.judge(message)
+            if is_withheld:
+                return
             await answer(message)
             if ends_response(message, has_trailers=False):
                 await self._keep(fill, cost)
@@ -132,12 +155,15 @@ class Upstream:
         try:
             receive = replay(self._question.body.messages, self._receive)
             await self._app(self._scope, receive, send)
-        except Exception:
+        except Exception as error:
             has_raised = True
+            if has_fallback and not fill.recorder.status:
+                return Withheld(error)
             self._reply.note_failure()
             raise
         finally:
             fill.report(cost, has_raised=has_raised)
+        return Withheld() if is_withheld else None
 
     async def _keep(self, fill: Fill, cost: float) -> None:
         if self._shared.is_in_memory:
@@ -154,7 +180,12 @@ class Upstream:
         own_record = RequestRecord(
             time.perf_counter(), model=record.model, rule=record.rule, variant=record.variant
         )
-        scope = {**self._scope, "memoserve": own_record}
+        scope = {
+            **self._scope,
+            "memoserve": own_record,
+            "method": self._question.keyed_method,  # The whole answer, whatever this client wants.
+            "headers": without_conditions(self._scope["headers"]),
+        }
         _, landed = self._take_off(scope, attempt=1, finish=True)
         shared.refreshes += 1
         landed.add_done_callback(shared.note_refreshed)
@@ -177,7 +208,19 @@ class Upstream:
     def _may_join(self, flight: Flight) -> bool:
         """Tell whether a flight's answer will be complete and young enough for this request."""
         is_awaited = flight.verdict is None
-        return flight.is_joinable and (is_awaited or not self._question.demands.is_choosy)
+        if not flight.is_joinable or self._is_outdated(flight):
+            return False
+        return is_awaited or not self._question.demands.is_choosy
+
+    def _is_outdated(self, flight: Flight) -> bool:
+        """Tell whether a purge has come since the flight took off, as far as that is known."""
+        now = self._question.tokens
+        if flight.tokens and (found := self._shared.look_up_now([*flight.tokens])):
+            now = dict(zip(flight.tokens, found, strict=True))
+        return any(
+            token is not None and token != flight.tokens.get(tag, token)
+            for tag, token in now.items()
+        )
 
     def _flight_key(self) -> Hashable:
         key = self._question.key
@@ -185,7 +228,7 @@ class Upstream:
         offered = frozenset(extensions) if extensions else None
         return (asyncio.get_running_loop(), key.index, key.verifier, offered)
 
-    async def _lead(self, attempt: int, *, has_fallback: bool) -> Flight | None:
+    async def _lead(self, attempt: int, *, has_fallback: bool) -> Withheld | None:
         """Call the app for this request and for all who ask the same meanwhile."""
         self._record.status = "miss"
         flight, landed = self._take_off(self._scope, attempt, finish=self._rule.finish)
@@ -198,7 +241,7 @@ class Upstream:
         flight.join(client)
         landing = await flight.deliver(client)
         if landing is Landing.WITHHELD and has_fallback:
-            return flight
+            return Withheld(flight.error)
         if landing is Landing.LEFT:
             self._record.outcome = "cancelled"
         try:
@@ -213,10 +256,12 @@ class Upstream:
     ) -> "tuple[Flight, asyncio.Task[None]]":
         """Begin a call of the app that others can join from now on."""
         shared = self._shared
-        fill = Fill(shared, self._question)
+        fill = Fill(shared, self._question, scope["method"])
 
         def judge(start: Message) -> Verdict:
             verdict = fill.judge(start)
+            if fill.head is not None:
+                flight.withheld, flight.aged = unreplayable_of(fill.head), fill.head.age
             if verdict is Verdict.ALONE:
                 self._end_turn(fill, "unstored")
             elif verdict is Verdict.SHARED:
@@ -238,12 +283,14 @@ class Upstream:
             entry = await self._take_turn(fill)
             if entry is None:
                 await fill.begin()
+                flight.tokens = dict(fill.tokens or ())
                 await flight.run(self._app, self._question.body.messages)
             else:
                 fill.is_replay = True
                 self._note_reuse(flight, entry)
                 await flight.run(replaying(entry.status, entry.headers, entry.chunks), ())
         finally:
+            flight.end()  # If it was cancelled before it took off.
             self._shared.unregister(flight)
             self._end_turn(fill, "failed")  # Unless it has ended otherwise.
             fill.report(flight.cost, has_raised=flight.error is not None)
@@ -288,7 +335,7 @@ class Upstream:
         if fill.turn is not None and fill.turn.is_ours:
             self._shared.spawn(fill.turn.end(end))
 
-    async def _follow(self, flight: Flight, *, has_fallback: bool) -> Flight | None:
+    async def _follow(self, flight: Flight, *, has_fallback: bool) -> Withheld | None:
         """Share the answer of a call that is under way."""
         record = self._record
         client = Client(
@@ -307,7 +354,8 @@ class Upstream:
         finally:
             record.emit(FollowerLeft(record.model))
         if landing is Landing.WITHHELD:
-            return flight
+            verdict = flight.verdict or Verdict.FAILED
+            return Withheld(flight.error, has_failed=flight.has_failed, verdict=verdict)
         if landing is Landing.LEFT:
             record.outcome = "cancelled"
         else:

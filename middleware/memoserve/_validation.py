@@ -49,7 +49,7 @@ class _Confirmation:
     async def send(self, message: Message) -> None:
         """Pass on what the app says, and what is stored in the place of a 304."""
         if message["type"] == "http.response.start" and message["status"] == 304:
-            self._headers = message.get("headers", ())
+            self._headers = list(message.get("headers", ()))
             self._is_confirmed = validates(self._entry.headers, self._headers)
             self.is_of_another = not self._is_confirmed
         elif self._is_confirmed:

@@ -62,7 +62,7 @@ class Cached:
 
 def cached(origin: Origin, **options: Any) -> Cached:
     clock = Clock()
-    cache = {name: options.pop(name) for name in {"client_control"} & options.keys()}
+    cache = {name: options.pop(name) for name in {"client_control", "credentials"} & options.keys()}
     rule = Rule(
         "/{rest:path}", methods=options.pop("methods", {"GET", "HEAD"}), **{"ttl": None, **options}
     )

@@ -625,7 +625,7 @@ async def test_obeyed_clients_steer() -> None:
     after = await ask(app, **with_control(b"max-age=0, only-if-cached"))
     too_old = await ask(cached(model, client_control="obey"), **with_control(b"max-age=0"))
 
-    assert (missing.status, missing.cache_status) == (504, "memoserve; fwd=miss; fwd-status=504")
+    assert (missing.status, missing.cache_status) == (504, "memoserve; detail=not-cached")
     assert no_store.cache_status == "memoserve; fwd=bypass; detail=client"
     assert (no_cache.cache_status, no_cache.content) == ("memoserve; fwd=request", b'{"call":3}')
     assert after.content == b'{"call":3}'

@@ -247,7 +247,7 @@ def test_a_key_is_the_same_in_every_process_and_version() -> None:
 
     If this fails on purpose, bump the version of the key's format.
     """
-    material = b"\x96\xc4\x011\xa9memoserve\xc4\x01d\xa4POST\x92\xa1a\xc4\x01b\xa0" + b"\x01{}"
+    material = b"\x96\xc4\x012\xa9memoserve\xc4\x01d\xa4POST\x92\xa1a\xc4\x01b\xa0" + b"\x01{}"
 
     key = cache_key("memoserve", [b"d", "POST", ["a", b"b"], ""], [b"{}"], is_canonical=True)
 

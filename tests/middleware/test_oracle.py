@@ -8,7 +8,7 @@ from memoserve._asgi import Header
 from tests.asgi import JSON, Call, Model, ask, begin, http_scope, settle
 from tests.middleware.cases import cached
 
-SECRET = "a secret of this deployment"
+PEPPER = "a secret of this deployment"
 QUESTION = b'{"text": "am I ill?"}'
 
 
@@ -24,7 +24,7 @@ def told(call: Call) -> tuple[int, list[Header]]:
 
 async def test_a_question_of_another_looks_as_one_that_nobody_has_asked() -> None:
     """In a partition of one's own nothing tells that the answer is there: no word, no age."""
-    app = cached(Model(), private="partition", secret=SECRET)
+    app = cached(Model(), private="partition", secret=PEPPER)
     await ask(app, QUESTION, headers=bearer(b"victim"))
 
     asked = await ask(app, QUESTION, headers=bearer(b"prober"))
@@ -37,7 +37,7 @@ async def test_a_question_of_another_looks_as_one_that_nobody_has_asked() -> Non
 async def test_nobody_waits_for_the_call_of_another_partition() -> None:
     """A call that is under way would tell by its time that somebody asks the same now."""
     model = Model(gate=asyncio.Event())
-    app = cached(model, private="partition", secret=SECRET)
+    app = cached(model, private="partition", secret=PEPPER)
     calls = [Call(http_scope(headers=bearer(name)), (QUESTION,)) for name in (b"a", b"b")]
 
     tasks = [begin(app, call) for call in calls]
