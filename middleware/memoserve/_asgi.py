@@ -212,6 +212,13 @@ class ResponseRecorder(msgspec.Struct):
         """The response ended properly, as long as it said it would be, and can be replayed."""
         return self.is_ended and self.is_plain and self._keeps_its_length()
 
+    @property
+    def is_full(self) -> bool:
+        """All bytes have come that the response said there would be."""
+        return self._lengths() == {b"%d" % self.size}
+
     def _keeps_its_length(self) -> bool:
-        lengths = {value for name, value in self.headers if name.lower() == b"content-length"}
-        return self.is_head or not lengths or lengths == {b"%d" % self.size}
+        return self.is_head or not self._lengths() or self.is_full
+
+    def _lengths(self) -> set[bytes]:
+        return {value for name, value in self.headers if name.lower() == b"content-length"}

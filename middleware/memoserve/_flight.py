@@ -37,6 +37,9 @@ from memoserve._asgi import (
 __all__ = ["Budget", "Client", "Flight", "Landing", "Verdict"]
 
 
+_LONGEST_KEEPING = 1.0  # Seconds for which somebody waits for an answer to be stored.
+
+
 class Verdict(enum.Enum):
     """What is to become of a response, as decided when it starts."""
 
@@ -175,10 +178,17 @@ class Flight:
     async def kept(self) -> None:
         """Wait, if all clients have the whole answer, until it has been kept.
 
-        One of them that reads slowly is nobody else's to wait for.
+        One of them that reads slowly is nobody else's to wait for, nor is an app that has sent
+        all bytes and does not end.
         """
-        while self._is_keeping and not self._clients:
-            await self._moved.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LONGEST_KEEPING):
+                while self._is_being_kept():
+                    await self._moved.wait()
+
+    def _is_being_kept(self) -> bool:
+        is_sent = self._is_keeping or (not self._is_ended and self._recorder.is_full)
+        return is_sent and all(client.position >= self._end for client in self._clients)
 
     @property
     def has_failed(self) -> bool:

@@ -364,3 +364,29 @@ async def test_an_age_from_upstream_is_told_to_who_shares() -> None:
     await asyncio.gather(*tasks)
 
     assert calls[1].header(b"age") == b"5"
+
+
+async def test_an_app_that_has_sent_all_bytes_and_does_not_end_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """For longer than a moment: its last message is on its way, as a rule."""
+    monkeypatch.setattr("memoserve._flight._LONGEST_KEEPING", 0.01)
+    model = Model(
+        headers=[control(b"max-age=5"), (b"content-length", b"1")],
+        chunks=(b"1", b""),
+        step=asyncio.Event(),
+    )
+    app = CacheMiddleware(model, rules=[Rule(PATH, methods={"GET", "HEAD"}, ttl=None)])
+    task = begin(app, Call(scope_of(), (b"",)))
+    await settle()
+
+    head = asyncio.create_task(ask(app, b"", path=PATH, method="HEAD", headers=[]))
+    async with asyncio.timeout(5):
+        while model.calls < 2:
+            await settle()
+    assert model.step is not None
+    model.step.set()
+    await task
+    await head
+
+    assert model.calls == 2
