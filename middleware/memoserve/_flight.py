@@ -37,7 +37,7 @@ from memoserve._asgi import (
 __all__ = ["Budget", "Client", "Flight", "Landing", "Verdict"]
 
 
-_LONGEST_KEEPING = 1.0  # Seconds for which somebody waits for an answer to be stored.
+_LONGEST_KEEPING = 0.1  # Seconds for which somebody waits for an answer to be stored.
 
 
 class Verdict(enum.Enum):
@@ -176,10 +176,9 @@ class Flight:
         return not self._is_windowed and self.verdict in {None, Verdict.SHARED}
 
     async def kept(self) -> None:
-        """Wait, if all clients have the whole answer, until it has been kept.
+        """Wait a moment, if all of the answer has been sent, until it has been kept.
 
-        One of them that reads slowly is nobody else's to wait for, nor is an app that has sent
-        all bytes and does not end.
+        A client that reads slowly, or an app that does not end, is nobody else's to wait for.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LONGEST_KEEPING):
@@ -188,7 +187,7 @@ class Flight:
 
     def _is_being_kept(self) -> bool:
         is_sent = self._is_keeping or (not self._is_ended and self._recorder.is_full)
-        return is_sent and all(client.position >= self._end for client in self._clients)
+        return is_sent and not self._recorder.is_too_large
 
     @property
     def has_failed(self) -> bool:
