@@ -31,6 +31,7 @@ __all__ = [
     "RequestRecord",
     "RequestShed",
     "RequestStarted",
+    "ShadowCompared",
     "StoreCalled",
     "StoreOpened",
     "StoreWritten",
@@ -158,6 +159,13 @@ class BatchFinished(msgspec.Struct, frozen=True, gc=False):
     seconds: float
 
 
+class ShadowCompared(msgspec.Struct, frozen=True, gc=False):
+    """In shadow mode, what the cache would have answered was compared with the app's answer."""
+
+    model: str
+    result: Literal["equal", "different"]
+
+
 Event = (
     RequestStarted
     | RequestFinished
@@ -175,6 +183,7 @@ Event = (
     | QueuePassed
     | RequestShed
     | BatchFinished
+    | ShadowCompared
 )
 
 

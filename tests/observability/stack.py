@@ -68,6 +68,12 @@ class Stack:
             rounds += 1
             await asyncio.gather(*(self._round(app, rounds) for app in self.apps))
 
+    async def load_until(self, app: str, metric: str) -> None:
+        """Send requests until an app shows a metric."""
+        async with asyncio.timeout(120):
+            while metric not in (await self.client.get(f"{app}/metrics")).text:
+                await self.load(1)
+
     async def _round(self, app: str, number: int) -> None:
         same = {"text": f"Nobody has asked this before: {number} of {app}"}
         body = b'{"text": "twice", "text": "the same name"}'

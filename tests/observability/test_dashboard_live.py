@@ -8,13 +8,30 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from memoserve.telemetry import NOT_YET_FED, WORKERS, prometheus_names
+from memoserve.telemetry import (
+    BATCH_DURATION,
+    BATCH_SIZE,
+    BREAKER_OPEN,
+    BREAKER_TRANSITIONS,
+    QUEUE_DURATION,
+    QUEUE_LENGTH,
+    QUEUE_SHED,
+    SHADOW_COMPARISONS,
+    WORKERS,
+    prometheus_names,
+)
 from observability.grafana.dashboard import dashboard
 from tests.observability.queries import Asked, asked, expanded
 from tests.observability.stack import PROGRAMS, Stack, numbers, running
 
 ASKED = list(asked(dashboard()))
-UNFED = {name for instrument in NOT_YET_FED for name in prometheus_names(instrument)}
+# What the reference app gives no occasion to measure (yet). What has an answer passes.
+IDLE = (
+    SHADOW_COMPARISONS,
+    *(BREAKER_OPEN, BREAKER_TRANSITIONS),
+    *(QUEUE_LENGTH, QUEUE_DURATION, QUEUE_SHED, BATCH_SIZE, BATCH_DURATION),
+)
+IDLE_NAMES = {name for instrument in IDLE for name in prometheus_names(instrument)}
 
 pytestmark = [
     pytest.mark.skipif(
@@ -32,6 +49,7 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Stac
         await stack.load(8)
         with stack.redis_hanging():
             await stack.load(4)
+            await stack.load_until(stack.apps[0], "memoserve_store_errors_total")
         await stack.load(8)
         # Until Prometheus has seen what was counted last: workers write once a second.
         await asyncio.sleep(3)
@@ -40,12 +58,12 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Stac
 
 @pytest.mark.parametrize("query", ASKED, ids=lambda query: query.name)
 async def test_a_query_has_an_answer(stack: Stack, query: Asked) -> None:
-    if any(name in query.expr for name in UNFED):
-        pytest.xfail("nothing feeds this instrument yet")
-
     series = await stack.query(expanded(query.expr), is_instant=query.is_instant)
 
-    assert [number for each in series for number in numbers(each)]
+    found = [number for each in series for number in numbers(each)]
+    if not found and any(name in query.expr for name in IDLE_NAMES):
+        pytest.xfail("the reference app gives no occasion to measure this")
+    assert found
 
 
 async def test_the_rules_have_answers_and_no_errors(stack: Stack) -> None:

@@ -34,7 +34,6 @@ __all__ = [
     "MODEL",
     "MODEL_DURATION",
     "MODEL_TIME_SAVED",
-    "NOT_YET_FED",
     "OPERATION",
     "OUTCOME",
     "QUEUE_DURATION",
@@ -267,18 +266,6 @@ BATCH_SIZE: Final = Instrument(
 )
 BATCH_DURATION: Final = _duration("memoserve.batch.duration", "Time that one batch took.", MODEL)
 
-# What no event tells of yet; the observer makes none of them, so no page shows a false zero.
-NOT_YET_FED: Final = (
-    BREAKER_OPEN,
-    BREAKER_TRANSITIONS,
-    SHADOW_COMPARISONS,
-    QUEUE_LENGTH,
-    QUEUE_DURATION,
-    QUEUE_SHED,
-    BATCH_SIZE,
-    BATCH_DURATION,
-)
-
 INSTRUMENTS: Final = (
     REQUEST_DURATION,
     MODEL_DURATION,
@@ -300,7 +287,14 @@ INSTRUMENTS: Final = (
     WORKERS,
     BUILD_INFO,
     LABEL_OVERFLOWS,
-    *NOT_YET_FED,
+    BREAKER_OPEN,
+    BREAKER_TRANSITIONS,
+    SHADOW_COMPARISONS,
+    QUEUE_LENGTH,
+    QUEUE_DURATION,
+    QUEUE_SHED,
+    BATCH_SIZE,
+    BATCH_DURATION,
 )
 
 _UNIT_SUFFIXES = {"s": "_seconds", "By": "_bytes"}  # `1` and `{thing}` have none.

@@ -9,7 +9,6 @@ import atexit
 import functools
 import logging
 import os
-import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -17,27 +16,35 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry import metrics
 from opentelemetry.metrics import MeterProvider
 
 from memoserve import telemetry as catalogue
 from memoserve._events import (
+    BatchFinished,
+    BreakerChanged,
     Event,
     FollowerJoined,
     FollowerLeft,
     KeyCollided,
     KeyRefused,
     ModelCalled,
+    QueueJoined,
+    QueueLeft,
+    QueuePassed,
     RequestFinished,
+    RequestShed,
     RequestStarted,
+    ShadowCompared,
     StoreCalled,
     StoreOpened,
     StoreWritten,
 )
+from memoserve.stores.memory import MemoryStore
 from memoserve.telemetry import Instrument
 from memoserve.telemetry._bridge import METER, observe_readings, package_version, recording
 from memoserve.telemetry._lag import LoopLag
 from memoserve.telemetry._ledger import Histogram, Ledger, Names, Series, Totals
+from memoserve.telemetry._surroundings import global_provider, is_push_wanted, workers_directory
 from memoserve.telemetry._usage import StoreUsages
 
 if TYPE_CHECKING:
@@ -89,6 +96,7 @@ class OTelObserver:
         self._stores = StoreUsages()
         self._lag = LoopLag()
         self._ledger = Ledger()
+        self._breakers: dict[str, str] = {}
         self._histograms: dict[Instrument, Histogram] = {}
         self._begin_histograms(entry_age=entry_age)
         self._begin_tallies()
@@ -97,7 +105,7 @@ class OTelObserver:
         self._variants = self._names(catalogue.VARIANT)
         self._reasons = self._names(catalogue.REASON)
         self._errors = self._names(catalogue.ERROR_TYPE)
-        provider = meter_provider or _global_provider()
+        provider = meter_provider or global_provider()
         if provider is not None:
             _register(provider, self)
             self._bridge(provider, has_histograms=True)
@@ -112,6 +120,13 @@ class OTelObserver:
             FollowerLeft: self._on_follower_left,
             KeyCollided: self._on_key_collided,
             KeyRefused: self._on_key_refused,
+            BreakerChanged: self._on_breaker_changed,
+            ShadowCompared: self._on_shadow_compared,
+            QueueJoined: self._on_queue_joined,
+            QueueLeft: self._on_queue_left,
+            QueuePassed: self._on_queue_passed,
+            RequestShed: self._on_request_shed,
+            BatchFinished: self._on_batch_finished,
         }
 
     def observe(self, event: Event, /) -> None:
@@ -144,7 +159,7 @@ class OTelObserver:
             self._pushing.force_flush()
 
     def _push(self) -> None:
-        if not self._is_bridged and _is_push_wanted():
+        if not self._is_bridged and is_push_wanted():
             push = _push_module()
             totals = push.can_hand_over_totals()
             provider = push.pushing_provider(self._ledger, totals=totals)
@@ -152,7 +167,7 @@ class OTelObserver:
             self._pushing = provider
 
     def _join_workers(self) -> None:
-        directory = _workers_directory(self._directory)
+        directory = workers_directory(self._directory)
         if directory is None:
             return
         if directory in _joined:
@@ -185,6 +200,9 @@ class OTelObserver:
         self._request_duration = self._histogram(catalogue.REQUEST_DURATION)
         self._model_duration = self._histogram(catalogue.MODEL_DURATION)
         self._store_duration = self._histogram(catalogue.STORE_DURATION)
+        self._queue_duration = self._histogram(catalogue.QUEUE_DURATION)
+        self._batch_size = self._histogram(catalogue.BATCH_SIZE)
+        self._batch_duration = self._histogram(catalogue.BATCH_DURATION)
         self._entry_age = self._histogram(catalogue.ENTRY_AGE) if entry_age else None
 
     def _begin_tallies(self) -> None:
@@ -198,6 +216,10 @@ class OTelObserver:
         self._store_writes = tally(catalogue.STORE_WRITES)
         self._store_errors = tally(catalogue.STORE_ERRORS)
         self._overflows = tally(catalogue.LABEL_OVERFLOWS)
+        self._transitions = tally(catalogue.BREAKER_TRANSITIONS)
+        self._comparisons = tally(catalogue.SHADOW_COMPARISONS)
+        self._queued = tally(catalogue.QUEUE_LENGTH)
+        self._shed = tally(catalogue.QUEUE_SHED)
 
     def _begin_readings(self) -> None:
         reading, stores, build = self._ledger.reading, self._stores, Series((package_version(),), 1)
@@ -206,6 +228,7 @@ class OTelObserver:
         reading(catalogue.STORE_ENTRIES, stores.reading(lambda usage: usage.entries))
         reading(catalogue.STORE_EVICTIONS, stores.reading(lambda usage: usage.evictions))
         reading(catalogue.EVENT_LOOP_LAG, self._read_lag)
+        reading(catalogue.BREAKER_OPEN, self._read_breakers)
         reading(catalogue.WORKERS, lambda: [Series((), 1)])
         reading(catalogue.BUILD_INFO, lambda: [build])
 
@@ -215,7 +238,8 @@ class OTelObserver:
 
     def _begin_model(self, model: str) -> None:
         """Begin at nothing what grows seldom: of a first 1, Prometheus would see no increase."""
-        for tally in (self._time_saved, self._collisions, self._refusals, self._waiters):
+        seldom = (self._collisions, self._refusals, self._waiters, self._shed)
+        for tally in (self._time_saved, *seldom):
             tally.add(0, (model,))
 
     def _on_request_started(self, event: RequestStarted) -> None:
@@ -248,6 +272,13 @@ class OTelObserver:
 
     def _on_store_opened(self, event: StoreOpened) -> None:
         self._stores.add(event.store)
+        if not isinstance(event.store, MemoryStore):  # Before all others there is a breaker.
+            self._breakers.setdefault("store", "closed")
+            self._transitions.add(0, ("store", "open"))
+
+    def _on_breaker_changed(self, event: BreakerChanged) -> None:
+        self._breakers[event.breaker] = event.state
+        self._transitions.add(1, (event.breaker, event.state))
 
     def _on_follower_joined(self, event: FollowerJoined) -> None:
         self._waiters.add(1, (self._models[event.model],))
@@ -260,6 +291,31 @@ class OTelObserver:
 
     def _on_key_refused(self, event: KeyRefused) -> None:
         self._refusals.add(1, (self._models[event.model],))
+
+    def _on_shadow_compared(self, event: ShadowCompared) -> None:
+        self._comparisons.add(1, (self._models[event.model], event.result))
+
+    def _on_queue_joined(self, event: QueueJoined) -> None:
+        self._queued.add(1, (self._models[event.model],))
+
+    def _on_queue_left(self, event: QueueLeft) -> None:
+        self._queued.add(-1, (self._models[event.model],))
+
+    def _on_queue_passed(self, event: QueuePassed) -> None:
+        self._queue_duration.record(event.seconds, (self._models[event.model],))
+
+    def _on_request_shed(self, event: RequestShed) -> None:
+        self._shed.add(1, (self._models[event.model],))
+
+    def _on_batch_finished(self, event: BatchFinished) -> None:
+        model = (self._models[event.model],)
+        self._batch_size.record(event.size, model)
+        self._batch_duration.record(event.seconds, model)
+
+    def _read_breakers(self) -> list[Series]:
+        # Half open, what is behind it is still left alone but by one call that tries.
+        states = list(self._breakers.items())
+        return [Series((breaker,), int(state != "closed")) for breaker, state in states]
 
     def _read_lag(self) -> list[Series]:
         seconds = self._lag.seconds()
@@ -288,13 +344,13 @@ def prepare_default_observer() -> None:
     Raises:
         ModuleNotFoundError: The environment wants metrics pushed, and the extra `otlp` is missing.
     """
-    if _global_provider() is None and _is_push_wanted():
+    if global_provider() is None and is_push_wanted():
         _push_module()
 
 
 @functools.cache
 def _make_default() -> OTelObserver:
-    provider = _global_provider()
+    provider = global_provider()
     if provider is not None and provider in _observers:
         return _observers[provider]
     return OTelObserver(provider)
@@ -306,49 +362,7 @@ def _register(provider: MeterProvider, observer: OTelObserver) -> None:
     _observers[provider] = observer
 
 
-def _global_provider() -> MeterProvider | None:
-    """Return what the application has set, if that is the SDK's: the API alone measures nothing.
-
-    If the SDK was never imported, nobody can have made such a provider.
-    """
-    provider = metrics.get_meter_provider()
-    sdk_metrics: Any = sys.modules.get("opentelemetry.sdk.metrics")
-    is_real = sdk_metrics is not None and isinstance(provider, sdk_metrics.MeterProvider)
-    return provider if is_real else None
-
-
-def _is_push_wanted() -> bool:
-    """Tell what the standard variables say; `none` and a disabled SDK win over an endpoint."""
-    variables = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-    is_off = (
-        os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
-        or os.environ.get("OTEL_METRICS_EXPORTER", "otlp") != "otlp"
-    )
-    return not is_off and any(os.environ.get(name) for name in variables)
-
-
 def _push_module() -> ModuleType:
     from memoserve.telemetry import _push  # noqa: PLC0415 - an extra.
 
     return _push
-
-
-def _workers_directory(chosen: str | os.PathLike[str] | None) -> Path | None:
-    """Return where this process meets the other workers of its server, if it has any."""
-    if chosen is None:
-        chosen = os.environ.get("MEMOSERVE_METRICS_DIR")
-    if chosen is not None:
-        return Path(chosen) if chosen else None
-    # Two programs that a shell has started have one parent, too: those must not be added up.
-    is_worker = "gunicorn" in sys.modules or _has_multiprocessing_parent()
-    if not is_worker or os.name != "posix":
-        return None
-    from memoserve.telemetry._workers import server_directory  # noqa: PLC0415 - POSIX only.
-
-    return server_directory()
-
-
-def _has_multiprocessing_parent() -> bool:
-    """Tell whether another Python process has started this one to share its work."""
-    multiprocessing: Any = sys.modules.get("multiprocessing")
-    return multiprocessing is not None and multiprocessing.parent_process() is not None

@@ -17,6 +17,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from memoserve._events import (
+    BatchFinished,
     BreakerChanged,
     CacheStatus,
     Event,
@@ -26,14 +27,23 @@ from memoserve._events import (
     KeyRefused,
     ModelCalled,
     Outcome,
+    QueueJoined,
+    QueueLeft,
+    QueuePassed,
     RequestFinished,
+    RequestShed,
     RequestStarted,
+    ShadowCompared,
     StoreCalled,
     StoreOpened,
     StoreWritten,
 )
 from memoserve.stores.memory import MemoryStore, StoreUsage
 from memoserve.telemetry import (
+    BATCH_DURATION,
+    BATCH_SIZE,
+    BREAKER_OPEN,
+    BREAKER_TRANSITIONS,
     BUILD_INFO,
     BYPASSES,
     DURATION_BUCKETS,
@@ -45,7 +55,9 @@ from memoserve.telemetry import (
     LABEL_OVERFLOWS,
     MODEL_DURATION,
     MODEL_TIME_SAVED,
-    NOT_YET_FED,
+    QUEUE_DURATION,
+    QUEUE_LENGTH,
+    QUEUE_SHED,
     REQUEST_ACTIVE,
     REQUEST_DURATION,
     STORE_DURATION,
@@ -93,11 +105,17 @@ async def feed_everything(observer: OTelObserver, store: MemoryStore) -> None:
         StoreWritten("sentiment", "stored"),
         StoreCalled("get", 0.001, ""),
         StoreCalled("get", 0.05, "TimeoutError"),
-        BreakerChanged("store", "open"),
         FollowerJoined("sentiment"),
         FollowerLeft("sentiment"),
         KeyCollided("sentiment"),
         KeyRefused("sentiment"),
+        BreakerChanged("store", "open"),
+        ShadowCompared("sentiment", "equal"),
+        QueueJoined("sentiment"),
+        QueueLeft("sentiment"),
+        QueuePassed("sentiment", 0.5),
+        RequestShed("sentiment"),
+        BatchFinished("sentiment", 4, 0.5),
     ]
     assert {type(event) for event in events} == set(typing.get_args(Event))
     events += [StoreCalled("get", 0.001, f"Error{number}") for number in range(100)]
@@ -113,9 +131,8 @@ async def test_every_instrument_is_fed_as_the_catalogue_says(
 
     metrics = made()
 
-    fed = [instrument for instrument in INSTRUMENTS if instrument not in NOT_YET_FED]
-    assert set(metrics) == {instrument.name for instrument in fed}
-    for instrument in fed:
+    assert set(metrics) == {instrument.name for instrument in INSTRUMENTS}
+    for instrument in INSTRUMENTS:
         metric = metrics[instrument.name]
         keys = {key for point in metric.data.data_points for key in point.attributes}
         assert keys == set(instrument.attributes)
@@ -321,18 +338,61 @@ def test_a_store_is_not_kept_alive_by_being_measured(
     assert after == {}
 
 
+class PlainStore:
+    """What every store can do, and nothing else."""
+
+    async def get(self, key: str, /) -> bytes | None: ...
+    async def set(self, key: str, value: bytes, ttl: float, /) -> None: ...
+    async def delete(self, key: str, /) -> None: ...
+    async def aclose(self) -> None: ...
+
+
 def test_a_store_that_cannot_say_how_full_it_is_is_no_trouble(
     observer: OTelObserver, measured: Measured
 ) -> None:
-    class PlainStore:
-        async def get(self, key: str, /) -> bytes | None: ...
-        async def set(self, key: str, value: bytes, ttl: float, /) -> None: ...
-        async def delete(self, key: str, /) -> None: ...
-        async def aclose(self) -> None: ...
-
     observer.observe(StoreOpened(PlainStore()))
 
     assert measured(STORE_USAGE) == {}
+
+
+def test_a_breaker_is_open_until_it_is_closed(observer: OTelObserver, measured: Measured) -> None:
+    """While it is being tried, what is behind it is left alone all the same."""
+    seen = []
+    observer.observe(StoreOpened(PlainStore()))
+    for state in ("open", "half_open", "open", "half_open", "closed"):
+        seen.append(measured(BREAKER_OPEN)[attributes(breaker="store")])
+        observer.observe(BreakerChanged("store", state))
+
+    assert seen == [0, 1, 1, 1, 1]
+    assert measured(BREAKER_OPEN) == {attributes(breaker="store"): 0}
+    assert measured(BREAKER_TRANSITIONS) == {
+        attributes(breaker="store", state="open"): 2,
+        attributes(breaker="store", state="half_open"): 2,
+        attributes(breaker="store", state="closed"): 1,
+    }
+
+
+def test_a_store_in_memory_has_no_breaker(observer: OTelObserver, measured: Measured) -> None:
+    observer.observe(StoreOpened(MemoryStore()))
+
+    assert measured(BREAKER_OPEN) == measured(BREAKER_TRANSITIONS) == {}
+
+
+def test_a_queue_and_its_batches_are_measured(observer: OTelObserver, measured: Measured) -> None:
+    for _ in range(3):
+        observer.observe(QueueJoined("sentiment"))
+    observer.observe(QueueLeft("sentiment"))
+    observer.observe(QueuePassed("sentiment", 0.25))
+    observer.observe(RequestShed("sentiment"))
+    observer.observe(BatchFinished("sentiment", 4, 0.5))
+
+    model = attributes(model="sentiment")
+    assert measured(QUEUE_LENGTH) == {model: 2}
+    assert measured(QUEUE_SHED) == {model: 1}
+    (size,) = observer.totals()[BATCH_SIZE.name]
+    (taken,) = observer.totals()[BATCH_DURATION.name]
+    (waited,) = observer.totals()[QUEUE_DURATION.name]
+    assert (size.number, taken.number, waited.number) == (4, 0.5, 0.25)
 
 
 def test_an_event_of_another_version_is_ignored(

@@ -23,9 +23,9 @@ from memoserve.telemetry import (
     REQUEST_DURATION,
     STORE_DURATION,
     WORKERS,
-    otel,
 )
 from memoserve.telemetry._push import can_hand_over_totals
+from memoserve.telemetry._surroundings import is_push_wanted
 
 # Three requests and a collision, before the first export, and again after it.
 PROGRAM = """
@@ -235,4 +235,4 @@ def test_totals_are_handed_over_where_totals_are_asked_for(
 
 
 def test_the_environment_of_this_test_pushes_nowhere() -> None:
-    assert not otel._is_push_wanted()
+    assert not is_push_wanted()

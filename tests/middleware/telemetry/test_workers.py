@@ -32,6 +32,7 @@ from memoserve.telemetry import (
 )
 from memoserve.telemetry._fold import fold, lasting
 from memoserve.telemetry._ledger import Series, Totals
+from memoserve.telemetry._surroundings import workers_directory
 from memoserve.telemetry._workers import Workers, server_directory
 from memoserve.telemetry.otel import OTelObserver
 from memoserve.telemetry.scrape import MetricsApp
@@ -383,7 +384,7 @@ def test_alone_there_is_nobody_to_add_up(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def _directory_of_a_child(queue: "multiprocessing.SimpleQueue[str | None]") -> None:
-    found = otel._workers_directory(None)
+    found = workers_directory(None)
     queue.put(None if found is None else str(found))
 
 
@@ -406,10 +407,10 @@ def test_who_was_started_by_multiprocessing_is_a_worker(monkeypatch: pytest.Monk
 
 def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MEMOSERVE_METRICS_DIR", str(tmp_path))
-    chosen = otel._workers_directory(None)
+    chosen = workers_directory(None)
     monkeypatch.setenv("MEMOSERVE_METRICS_DIR", "")
-    refused = otel._workers_directory(None)
-    argument = otel._workers_directory(tmp_path / "other")
+    refused = workers_directory(None)
+    argument = workers_directory(tmp_path / "other")
 
     assert (chosen, refused, argument) == (tmp_path, None, tmp_path / "other")
 
