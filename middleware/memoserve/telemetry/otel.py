@@ -238,8 +238,8 @@ class OTelObserver:
 
     def _begin_model(self, model: str) -> None:
         """Begin at nothing what grows seldom: of a first 1, Prometheus would see no increase."""
-        seldom = (self._collisions, self._refusals, self._waiters, self._shed)
-        for tally in (self._time_saved, *seldom):
+        seldom = (self._time_saved, self._collisions, self._refusals, self._shed)
+        for tally in (*seldom, self._waiters, self._queued):
             tally.add(0, (model,))
 
     def _on_request_started(self, event: RequestStarted) -> None:
