@@ -135,7 +135,7 @@ def set_unit(axes: Axes, unit: str, *, is_hidden: bool = False) -> None:
     """Spell the numbers of an axis as Grafana does."""
     spell = {
         "s": lambda v, _: f"{v * 1000:g} ms" if v < 1 else f"{v:g} s",
-        "percentunit": lambda v, _: f"{v:.0%}",
+        "percentunit": lambda v, _: f"{v * 100:.3g} %",
         "reqps": lambda v, _: f"{v:g} req/s",
         "currencyUSD": lambda v, _: f"${v:.2g}",
     }.get(unit, lambda v, _: f"{v:g}")
