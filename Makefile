@@ -36,6 +36,8 @@ check: $(VENV)/.test ## lint, formatting and types
 bench: $(VENV)/.test ## what the cache costs, side by side with the bare app
 	$(BIN)/python bench/overhead.py
 	$(BIN)/python bench/telemetry.py
+	$(BIN)/python bench/scrape.py
+	$(BIN)/python bench/truth.py
 	$(BIN)/python bench/json_parsers.py
 	$(BIN)/python bench/limits.py
 	$(BIN)/python bench/throughput.py
