@@ -63,19 +63,13 @@ class Workers:
     """
 
     def __init__(self, directory: Path, totals: Callable[[], Totals]) -> None:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory = directory
         self._totals = totals
         self._process = os.getpid()
         self._id = f"{self._process}-{secrets.token_hex(4)}"
         self._mutex = threading.Lock()  # Threads wait for each other here, not at the file.
         self._flushing = threading.Lock()  # What is read last must be written last.
-        with self._alone():
-            # Inside, since whoever finds it unlocked takes its worker for dead.
-            self._life = self._path("lock").open("w")
-            fcntl.flock(self._life, fcntl.LOCK_EX)
-        self.flush()
-        _close_in_children(self._life)
+        self._join()
         self._ended = threading.Event()
         threading.Thread(
             target=_flush_again_and_again,
@@ -88,8 +82,12 @@ class Workers:
         """Write down what this process has counted; one that was forked off it has no say."""
         if os.getpid() != self._process:
             return
-        with self._flushing:
-            _replace(self._path("json"), msgspec.json.encode(self._totals()))
+        try:
+            self._write()
+        except FileNotFoundError:
+            # Somebody has tidied up: systemd does, in shared memory, when a user logs out.
+            self._life.close()
+            self._join()
 
     def page(self, name: str, max_age: float, render: Callable[[Totals], bytes]) -> bytes:
         """Return what was rendered at most `max_age` seconds ago by any worker, or render anew.
@@ -121,8 +119,22 @@ class Workers:
         self.flush()
         self._life.close()
 
+    def _join(self) -> None:
+        """Take a place among the workers."""
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._alone():
+            # Inside, since whoever finds it unlocked takes its worker for dead.
+            self._life = self._path("lock").open("w")
+            fcntl.flock(self._life, fcntl.LOCK_EX)
+        self._write()
+        _close_in_children(self._life)
+
+    def _write(self) -> None:
+        with self._flushing:
+            _replace(self._path("json"), msgspec.json.encode(self._totals()))
+
     def _fold(self) -> Totals:
-        self.flush()
+        self._write()
         archive = self._bury_the_dead()
         living = [_read(path, Totals) or {} for path in self._directory.glob("*-*.json")]
         return fold([archive.totals, *living])

@@ -3,6 +3,7 @@
 import fcntl
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -202,6 +203,21 @@ def test_a_fold_that_was_cut_short_counts_nobody_twice(
     after = [total(KEY_COLLISIONS) for _ in range(2)]
 
     assert [before, *after] == [3, 3, 3]
+
+
+def test_who_is_tidied_away_comes_back(
+    observer: OTelObserver, total: Callable[[Instrument], float], tmp_path: Path
+) -> None:
+    """As systemd does with shared memory when a user logs out (RemoveIPC)."""
+    observer.observe(KeyCollided("sentiment"))
+    with workers(tmp_path / "workers", 1) as (worker,):
+        worker.do("count 3", "flush")
+        shutil.rmtree(tmp_path / "workers")
+        observer.flush()
+        worker.do("flush")
+        seen = [total(each) for each in (KEY_COLLISIONS, WORKERS)]
+
+    assert seen == [4, 2]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"memoserve.workers": 3}'])
