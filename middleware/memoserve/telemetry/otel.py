@@ -271,6 +271,7 @@ class OTelObserver:
         self._store_duration.record(event.seconds, (event.operation, error))
 
     def _on_store_opened(self, event: StoreOpened) -> None:
+        self.start()  # A cache tells of its store with its first request.
         self._stores.add(event.store)
         if not isinstance(event.store, MemoryStore):  # Before all others there is a breaker.
             self._breakers.setdefault("store", "closed")

@@ -18,7 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memoserve._events import KeyCollided
+from memoserve._events import KeyCollided, StoreOpened
+from memoserve.stores.memory import MemoryStore
 from memoserve.telemetry import (
     EVENT_LOOP_LAG,
     FLIGHT_WAITERS,
@@ -122,6 +123,15 @@ def total(observer: OTelObserver) -> Callable[[Instrument], float]:
     """What this worker would show."""
     assert observer.workers is not None
     return lambda instrument: number(observer.workers.totals(), instrument)  # type: ignore[union-attr] # It was asserted.
+
+
+def test_an_observer_of_a_cache_alone_is_a_worker_too(tmp_path: Path) -> None:
+    observer = OTelObserver(directory=tmp_path / "alone")
+
+    observer.observe(StoreOpened(MemoryStore()))
+
+    assert observer.workers is not None
+    observer.workers.close()
 
 
 def test_who_flushes_is_seen_by_the_others(observer: OTelObserver, tmp_path: Path) -> None:
