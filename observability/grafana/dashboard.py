@@ -11,7 +11,7 @@ from typing import Any
 from memoserve import telemetry as catalogue
 from observability.grafana.builders import DATASOURCE, laid_out, variable
 from observability.grafana.queries import OF, REQUESTS, WINDOW, name, now
-from observability.grafana.rows import cache_row, queue_row, runtime_row, store_row
+from observability.grafana.rows import cache_row, queue_row, runtime_row, store_row, variant_row
 from observability.grafana.screen import first_screen
 
 __all__ = ["FILE", "dashboard", "main"]
@@ -78,6 +78,7 @@ def dashboard() -> JSON:
     rows = (
         ("Cache", cache_row()),
         ("Queue and batches", queue_row()),
+        ("Variants", variant_row()),
         ("Store", store_row()),
         ("Runtime", runtime_row()),
     )

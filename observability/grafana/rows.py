@@ -10,6 +10,7 @@ from observability.grafana.queries import (
     CACHEABLE,
     HIT_RATIO,
     OF,
+    OF_MODEL,
     OFFLOAD,
     REQUESTS,
     REUSED,
@@ -22,7 +23,7 @@ from observability.grafana.queries import (
     rate,
 )
 
-__all__ = ["cache_row", "queue_row", "runtime_row", "store_row"]
+__all__ = ["cache_row", "queue_row", "runtime_row", "store_row", "variant_row"]
 
 _BOUNDS = {"min": 0, "max": 1}
 
@@ -125,6 +126,62 @@ def cache_row() -> tuple[Panel, ...]:
                 named("different", color={"mode": "fixed", "fixedColor": "red"}),
                 named("equal", color={"mode": "fixed", "fixedColor": "green"}),
             ),
+        ),
+    )
+
+
+def variant_row() -> tuple[Panel, ...]:
+    """Return what compares the arms of an A/B test, or a canary with what it may replace."""
+    arms = 'variant!=""'
+    of_arms = f"{OF_MODEL}, {arms}"
+    requests = f"sum by (model, variant) ({rate(REQUESTS, '_count', arms)})"
+    misses = f'{of_arms}, cache_status="miss"'
+    failed = rate(REQUESTS, "_count", f'outcome="error", {arms}')
+    reused = rate(REQUESTS, "_count", f'cache_status=~"hit|stale|coalesced", {arms}')
+    cacheable = rate(REQUESTS, "_count", f'cache_status!="bypass", {arms}')
+    legend = "{{model}} {{variant}}"
+    return (
+        Panel(
+            "Requests by variant",
+            f"The shares that VariantMiddleware was given ({name(REQUESTS, '_count')} with a"
+            " variant). Without variants this row is empty.",
+            "reqps",
+            (Query(requests, legend),),
+        ),
+        Panel(
+            "p95 of a miss by variant",
+            f"What an answer of each arm's model takes, its queue included"
+            f" ({name(REQUESTS, '_bucket')}).",
+            "s",
+            (Query(quantile(0.95, REQUESTS, "model", "variant", of=misses), legend),),
+        ),
+        Panel(
+            "Errors by variant",
+            f"The part of each arm's requests that failed ({name(REQUESTS, '_count')}): a canary"
+            " that stands out is taken back.",
+            "percentunit",
+            (
+                Query(
+                    f"(sum by (model, variant) ({failed}) or 0 * {requests}) / ({requests} > 0)",
+                    legend,
+                ),
+            ),
+            defaults=_BOUNDS,
+        ),
+        Panel(
+            "Hit ratio by variant",
+            f"Each arm has its own entries ({name(REQUESTS, '_count')}), so a small one starts cold"
+            " and warms up slowly.",
+            "percentunit",
+            (
+                Query(
+                    f"(sum by (model, variant) ({reused})"
+                    f" or 0 * sum by (model, variant) ({cacheable}))"
+                    f" / (sum by (model, variant) ({cacheable}) > 0)",
+                    legend,
+                ),
+            ),
+            defaults=_BOUNDS,
         ),
     )
 

@@ -116,7 +116,9 @@ async def running(folder: Path) -> AsyncGenerator[Stack]:
         )  # fmt: skip
         # One with several workers and Redis, one alone with a memory that is too small.
         serve(ending, app_ports[0], workers=2, STORE_URL=store)
-        serve(ending, app_ports[1], workers=1, STORE_URL="memory://?max_bytes=20kb")
+        # And two variants, since the dashboard compares them.
+        variants = {"CANARY": "bundled", "CANARY_SHARE": "0.5"}
+        serve(ending, app_ports[1], workers=1, STORE_URL="memory://?max_bytes=20kb", **variants)
         config = configured(folder, app_ports, exporter_port)
         start(
             ending, "prometheus", f"--config.file={config}",
