@@ -15,7 +15,7 @@ from memoserve import OverloadedError
 
 __all__ = ["Breaker", "BreakerOpenError", "State"]
 
-State = Literal["closed", "open", "half-open"]
+State = Literal["closed", "open", "half_open"]
 _Result = TypeVar("_Result")
 
 
@@ -58,7 +58,7 @@ class Breaker:
 
     @property
     def state(self) -> State:
-        """`closed` lets all calls through, `open` none, `half-open` has one call trying."""
+        """`closed` lets all calls through, `open` none, `half_open` has one call trying."""
         return self._state
 
     async def call(self, work: Callable[[], Awaitable[_Result]]) -> _Result:
@@ -88,9 +88,9 @@ class Breaker:
         if self._state == "closed":
             return False
         left = self._opened_at + self._pause - self._clock()
-        if self._state == "half-open" or left > 0:
+        if self._state == "half_open" or left > 0:
             raise BreakerOpenError(self._name, left)
-        self._change("half-open")
+        self._change("half_open")
         return True
 
     def _note_failure(self, *, is_trial: bool) -> None:

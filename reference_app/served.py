@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from memoserve import MicroBatcher, Observer
+from memoserve._events import BreakerChanged
 from reference_app.breaker import Breaker, State
 from reference_app.results import ModelInfo
 from reference_app.settings import Settings
@@ -49,7 +50,7 @@ class ServedModel(Generic[_Item, _Result]):
         settings: How large batches may be, and when the breaker opens.
         length: How long an item is; items of like length share a batch.
         group: Items share a batch only if this is equal.
-        observer: Told of batches.
+        observer: Told of batches, and of what the breaker does.
     """
 
     def __init__(
@@ -78,8 +79,9 @@ class ServedModel(Generic[_Item, _Result]):
             name,
             failures=settings.breaker_failures,
             pause=settings.breaker_pause,
-            on_change=self._log_state,
+            on_change=self._tell_state,
         )
+        self._observer = observer
 
     async def __call__(self, item: _Item) -> _Result:
         """Answer one item.
@@ -99,6 +101,8 @@ class ServedModel(Generic[_Item, _Result]):
         """Answer those who wait, and end the thread."""
         await self._batcher.aclose()
 
-    def _log_state(self, state: State) -> None:
+    def _tell_state(self, state: State) -> None:
         level = logging.INFO if state == "closed" else logging.WARNING
         _logger.log(level, "the breaker of the model %r is %s", self._name, state)
+        if self._observer is not None:
+            self._observer.observe(BreakerChanged(self._name, state))

@@ -98,7 +98,7 @@ class StoreOpened(msgspec.Struct, frozen=True):
 class BreakerChanged(msgspec.Struct, frozen=True, gc=False):
     """What stands between the cache and something that may fail takes it for dead, or not."""
 
-    breaker: Literal["store"]
+    breaker: str  # "store", or what an application calls its own.
     state: Literal["closed", "half_open", "open"]  # Closed is well; half open, it is being tried.
 
 

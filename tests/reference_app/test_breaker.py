@@ -92,7 +92,7 @@ async def test_after_the_pause_one_call_tries_and_lets_all_in_again() -> None:
     assert caught.value.retry_after == 1
     assert await trial == "answer"
     assert await bench.ask() == "answer"
-    assert bench.states == ["open", "half-open", "closed"]
+    assert bench.states == ["open", "half_open", "closed"]
 
 
 async def test_a_trial_that_fails_is_another_pause() -> None:
@@ -107,7 +107,7 @@ async def test_a_trial_that_fails_is_another_pause() -> None:
     bench.clock.now += 1
     bench.model.is_broken = False
     assert await bench.ask() == "answer"
-    assert bench.states == ["open", "half-open", "open", "half-open", "closed"]
+    assert bench.states == ["open", "half_open", "open", "half_open", "closed"]
 
 
 async def test_a_trial_whose_caller_gives_up_leaves_it_to_the_next() -> None:

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from memoserve._events import BreakerChanged
 from reference_app.breaker import BreakerOpenError
 from reference_app.inference import Arm, Inference, NotReadyError, summary_stream
 from reference_app.results import SummaryResult, SummaryTask
@@ -137,6 +138,22 @@ async def test_a_model_that_keeps_failing_is_left_alone_and_the_others_are_not(c
     assert len(models.sentiment.calls) == 3  # The warm-up's, and two.
     assert other.answer == "c"
     assert "the breaker of the model 'sentiment' is open" in caplog.text
+
+
+async def test_an_observer_is_told_what_a_breaker_does() -> None:
+    models, notes = fake_models(), Notes()
+    inference = Inference(
+        cast("Any", lambda: {"stable": models}),
+        Settings(breaker_failures=1),
+        observer=lambda: notes,
+    )
+    async with inference.lifespan(None):
+        arm = await until_loaded(inference)
+        models.answer.error = OSError("broken")
+        with pytest.raises(OSError, match="broken"):
+            await arm.answer(("q", "c"))
+
+    assert notes.of(BreakerChanged) == [BreakerChanged("answer", "open")]
 
 
 async def test_calls_that_meet_share_a_batch_with_their_like() -> None:
