@@ -1,5 +1,7 @@
 // Sends each form as JSON and shows the answer, and what Cache-Status (RFC 9211) says of it.
 
+import { hitRatio, parse } from "/dashboard-numbers.js";
+
 const describe = {
   "/v1/sentiment": (body) => `${body.label} (${percent(body.score)})`,
   "/v1/summarize": (body) => body.summary + (body.truncated ? "…" : "") || "(nothing)",
@@ -18,6 +20,7 @@ for (const form of document.querySelectorAll("form")) {
   });
 }
 waitUntilReady();
+showNumbers();
 
 async function ask(form, show) {
   const buttons = [...form.querySelectorAll("button")];
@@ -157,6 +160,27 @@ async function waitUntilReady() {
     if (response?.ok) return;
     await new Promise((resolve) => setTimeout(resolve, 1000));
   }
+}
+
+// What /metrics says of all clients, now and every few seconds while somebody can see it.
+async function showNumbers() {
+  const line = document.getElementById("live");
+  for (;;) {
+    if (!document.hidden) {
+      const response = await fetch("/metrics", { credentials: "omit" }).catch(() => null);
+      if (response?.ok) line.textContent = numbers(parse(await response.text(), 0));
+    }
+    await new Promise((resolve) => setTimeout(resolve, 3000));
+  }
+}
+
+function numbers(reading) {
+  const sum = (map) => [...map.values()].reduce((total, each) => total + each, 0);
+  const ratio = hitRatio()(null, reading);
+  if (ratio === null) return "Nobody has asked anything yet.";
+  const answers = sum(reading.counts);
+  const reused = `${percent(ratio)} of what may be cached came from the cache`;
+  return `Since the start: ${answers} answers; ${reused}, which saved ${sum(reading.saved).toFixed(1)} s of model time.`;
 }
 
 function paragraph(name, text) {
