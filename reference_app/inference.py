@@ -55,22 +55,18 @@ def load_models(settings: Settings) -> "Mapping[str, Models]":
     return {name: models.load_models(source) for name, source in settings.sources.items()}
 
 
-# Characters. Up to about here the weights cost more time than the tokens, so padding is free.
-_SHORT = 120
-
-
 class Arm:
     """The three models of one variant, as they are called."""
 
     def __init__(self, models: "Models", settings: Settings, observer: Observer | None) -> None:
         self.sentiment: ServedModel[str, SentimentResult] = ServedModel(
-            "sentiment", models.sentiment, settings, length=_length, observer=observer
+            "sentiment", models.sentiment, settings, length=len, observer=observer
         )
         self.summarize: ServedModel[SummaryTask, SummaryResult] = ServedModel(
             "summarize",
             models.summarize,
             settings,
-            length=lambda task: _length(task.text),
+            length=lambda task: len(task.text),
             group=lambda task: task.max_length.bit_length(),  # The longest keeps all others busy.
             observer=observer,
         )
@@ -78,7 +74,7 @@ class Arm:
             "answer",
             models.answer,
             settings,
-            length=lambda pair: _length(pair[0] + pair[1]),
+            length=lambda pair: len(pair[0]) + len(pair[1]),
             observer=observer,
         )
 
@@ -102,10 +98,6 @@ class Arm:
         """End the models' threads."""
         for model in (self.sentiment, self.summarize, self.answer):
             await model.aclose()
-
-
-def _length(text: str) -> int:
-    return max(len(text), _SHORT)
 
 
 class Inference:

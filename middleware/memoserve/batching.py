@@ -56,6 +56,7 @@ class MicroBatcher(Generic[_Item, _Result]):
         length: How long an item is, in any unit. A batch is padded to its longest item, so it
             holds only what is alike in length: see `spread`.
         spread: How many times longer or shorter than the batch's oldest item the others may be.
+            On a CPU, batches of short texts gained most with 1.35 to 1.5, and little beyond 2.
         group: Items run together only if this is equal: generation parameters, for example.
         nice: How far the thread steps back for the others of this process, 0 to 19 (Linux only):
             with 10, cache hits stay quick while models keep all cores busy.
@@ -75,7 +76,7 @@ class MicroBatcher(Generic[_Item, _Result]):
         max_wait: float = 0.002,
         max_queue: int = 256,
         length: Callable[[_Item], float] | None = None,
-        spread: float = 2.0,
+        spread: float = 1.5,
         group: Callable[[_Item], Hashable] | None = None,
         nice: int = 0,
         observer: Observer | None = None,

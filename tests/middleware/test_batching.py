@@ -108,7 +108,7 @@ async def test_a_batch_holds_what_is_alike_in_length() -> None:
         batches.append(items)
         return [len(item) for item in items]
 
-    batcher = MicroBatcher(run, length=len, max_wait=0)
+    batcher = MicroBatcher(run, length=len, spread=2, max_wait=0)
     texts = ["a" * length for length in (10, 100, 20, 5, 150, 21, 4, 1)]
 
     results = await asyncio.gather(*start(batcher, *texts))
