@@ -23,7 +23,8 @@ _Taken_contra = TypeVar("_Taken_contra", contravariant=True)
 _Given_co = TypeVar("_Given_co", covariant=True)
 
 # What the event loop has to do takes microseconds, and what is cached should not wait for models.
-_NICE = 10
+# More would leave the models too little where a machine has other work as well.
+_NICE = 5
 
 _logger = logging.getLogger("reference_app")
 
