@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -121,35 +120,6 @@ def test_workers_that_cannot_load_end_the_process(tmp_path: Path) -> None:
     assert "a worker could not start" in result.stderr.splitlines()[-1]
 
 
-def test_requests_that_are_open_at_a_signal_are_answered() -> None:
-    """What was accepted is finished: a stop drops nothing."""
-    with serving(MODELS="random") as (process, url), httpx.Client(base_url=url) as client:
-        until_ready(client)
-
-        def ask(number: int) -> int:
-            body = {"text": f"Report {number}. " * 20, "max_length": 64}
-            return httpx.post(f"{url}/v1/summarize", json=body, timeout=60).status_code
-
-        with ThreadPoolExecutor(4) as threads:
-            answers = [threads.submit(ask, number) for number in range(4)]
-            until_active(client, 4)
-            process.send_signal(signal.SIGTERM)
-            statuses = [answer.result(60) for answer in answers]
-        code = process.wait(30)
-
-    assert statuses == [200, 200, 200, 200]
-    assert code == 0
-
-
-def until_active(client: httpx.Client, count: int) -> None:
-    """Scrape until so many requests are being answered."""
-    sample = rf'request_active\{{model="summarize"\}} {count}\.0'
-    deadline = time.monotonic() + 20
-    while not re.search(sample, client.get("/metrics").text):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)  # The page is kept for a second.
-
-
 def test_lines_are_objects_if_the_operator_wants_them() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         result = finished("--port", str(taken.getsockname()[1]), LOG_FORMAT="json")
@@ -207,7 +177,7 @@ def finished(*arguments: str, **variables: str) -> subprocess.CompletedProcess[s
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=400,
     )
 
 

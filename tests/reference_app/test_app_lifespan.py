@@ -1,17 +1,21 @@
 """From start to end: what the app says while it loads, when that fails, and when it stops."""
 
 import asyncio
+import socket
 import subprocess
 import sys
 import threading
 from typing import Any
 
+import httpx
 import pytest
+import uvicorn
 
 from reference_app.factory import create_app
 from reference_app.settings import Settings
 from tests.reference_app.fake_models import fake_models
 from tests.reference_app.running import Lifespan, client_of, loader, until_ready
+from tests.servers import until
 
 
 async def test_while_models_load_the_app_lives_but_is_not_ready() -> None:
@@ -111,3 +115,32 @@ def test_importing_the_app_with_a_wrong_setting_names_it(monkeypatch: pytest.Mon
         "MODELS must be one of bundled, hub, random, or a folder's path, not 'huge'"
         in result.stderr
     )
+
+
+async def test_what_was_accepted_is_answered_before_the_end() -> None:
+    """A server is told to stop while a model is busy; as SIGTERM does, so does `should_exit`."""
+    models = fake_models()
+    config = uvicorn.Config(
+        create_app(Settings(load_first=True), loader=loader(models)),
+        log_config=None,
+        timeout_graceful_shutdown=60,
+    )
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+            await client.get("/health/live")
+            models.sentiment.gate.clear()
+            open_ones = [
+                asyncio.create_task(client.post("/v1/sentiment", json={"text": text}))
+                for text in ("good", "bad", "good")
+            ]
+            await until(lambda: len(server.server_state.tasks) == 3)  # All were accepted.
+            server.should_exit = True
+            await until(lambda: not server.servers[0].is_serving())
+            models.sentiment.gate.set()
+            responses = await asyncio.gather(*open_ones)
+        await asyncio.wait_for(serving, 60)
+
+    assert [response.status_code for response in responses] == [200, 200, 200]
