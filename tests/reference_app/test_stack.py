@@ -14,7 +14,9 @@ from typing import Any
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
+from reference_app.stack.__main__ import main
 from reference_app.stack.processes import Stack
 
 pytestmark = pytest.mark.skipif(
@@ -141,6 +143,18 @@ def test_a_program_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 
     with pytest.raises(RuntimeError, match="redis-server is not installed"):
         Stack().__enter__()
+
+
+def test_the_command_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name, path: None)
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+
+    result = CliRunner().invoke(main, ["--port", "0", "--replicas", "1"])
+    for each, handler in zip((signal.SIGINT, signal.SIGTERM), handlers, strict=True):
+        signal.signal(each, handler)
+
+    assert result.exit_code == 1
+    assert "redis-server is not installed" in result.output
 
 
 def test_a_process_that_ends_ends_the_wait(stack: Stack) -> None:
