@@ -5,7 +5,7 @@ failing store is a miss is the cache's decision, made in `guarded`.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
@@ -80,7 +80,9 @@ class SharedStore(BatchStore, Protocol):
     async def connect(self) -> None:
         """Make the connections now that the first calls will need."""
 
-    async def get_many_within(self, keys: Sequence[str], deadline: float, /) -> list[bytes | None]:
+    def get_many_within(
+        self, keys: Sequence[str], deadline: float, /
+    ) -> Awaitable[list[bytes | None]]:
         """Do what `get_many` does, or raise a TimeoutError when so many seconds have passed.
 
         Many who look something up at the same moment then need no timer each.

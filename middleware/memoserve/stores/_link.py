@@ -30,9 +30,10 @@ class Link:
         self,
         servers: Servers,
         fetch: Callable[[Sequence[str]], Coroutine[Any, Any, list[Opened | StoreError | None]]],
+        fetch_apart: Callable[[Opened], Coroutine[Any, Any, Opened | None]],
     ) -> None:
         self.servers = servers
-        self.lookups = Lookups[Opened | None](fetch)
+        self.lookups = Lookups(fetch, fetch_apart)
         self.leases = Leases(self.execute, lambda: bool(self.listener and self.listener.is_current))
         self.listener: Listener | None = None
         self._turns = asyncio.Semaphore(_COMMANDS)

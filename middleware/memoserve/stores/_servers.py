@@ -7,7 +7,7 @@ a second, long after whoever asked has gone.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.connection import AbstractConnection
@@ -63,6 +63,7 @@ class Server:
         self._client: Any = client
         self._reader: Any = reader or client
         self._companions = companions
+        self._idle: list[Any] = []  # Connections for lookups.
 
     async def execute(self, *command: Any) -> Any:
         """Have one command answered."""
@@ -75,8 +76,31 @@ class Server:
             raise
 
     async def fetch(self, keys: Sequence[str]) -> list[bytes | StoreError | None]:
-        """Return what is under each key, in one round trip."""
-        return list(await answered(self._reader.execute_command("MGET", *keys)))
+        """Return what is under each key, in one round trip.
+
+        What a client of redis-py does for a command beside sending it takes as long again.
+        """
+        return list(await answered(self._look_up(keys)))
+
+    async def _look_up(self, keys: Sequence[str]) -> list[bytes | None]:
+        while True:
+            was_idle = bool(self._idle)
+            connection: Any = self._idle.pop() if was_idle else self._another()
+            try:
+                if not connection.is_connected:
+                    await connection.connect()
+                await connection.send_command("MGET", *keys)
+                found = cast("list[bytes | None]", await connection.read_response())
+            except BaseException as error:
+                await connection.disconnect(nowait=True)
+                if was_idle and isinstance(error, RedisConnectionError):
+                    continue  # Closed by the server, perhaps long ago; a new one will tell.
+                raise
+            self._idle.append(connection)
+            return found
+
+    def _another(self) -> AbstractConnection:
+        return _lone(self._reader.connection_pool)
 
     async def lone_connections(self) -> list[AbstractConnection]:
         """Make one connection."""
@@ -88,6 +112,9 @@ class Server:
 
     async def aclose(self) -> None:
         """Close all connections."""
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            await close_quietly(connection.disconnect(nowait=True))
         for client in {self._client, self._reader, *self._companions}:
             await close_quietly(client.aclose())
         # Sentinels name servers to pools that they make, which nobody else closes.

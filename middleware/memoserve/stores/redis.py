@@ -13,8 +13,7 @@ import contextlib
 import hashlib
 import logging
 import time
-import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -61,9 +60,7 @@ class RedisStore:
         self._secret = secret
         self._seal = Seal(secret, compression)
         self._namespaces: set[str] = set()
-        self._links: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Link] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._links: dict[asyncio.AbstractEventLoop, Link] = {}
         self._forget: Callable[[Iterable[str] | None], None] | None = None
         self._has_logged_damage = False
         self.reads_replicas = False
@@ -107,18 +104,18 @@ class RedisStore:
         Raises:
             StoreError: Redis cannot be asked, or refuses.
         """
-        found = await self.open_many(keys)
-        return [None if opened is None else opened.value for opened in found]
+        return await self.link().lookups.look_up(keys) if keys else []
 
-    async def get_many_within(self, keys: Sequence[str], deadline: float, /) -> list[bytes | None]:
+    def get_many_within(
+        self, keys: Sequence[str], deadline: float, /
+    ) -> Awaitable[list[bytes | None]]:
         """Do what `get_many` does, for so many seconds at the most.
 
         Raises:
             StoreError: Redis cannot be asked, or refuses.
             TimeoutError: It takes longer.
         """
-        found = await self.open_many(keys, deadline)
-        return [None if opened is None else opened.value for opened in found]
+        return self.link().lookups.look_up(keys, deadline)
 
     async def open_many(
         self, keys: Sequence[str], deadline: float | None = None
@@ -129,13 +126,7 @@ class RedisStore:
             StoreError: Redis cannot be asked, or refuses.
             TimeoutError: It takes longer than the deadline.
         """
-        if not keys:
-            return []
-        found = await self.link().lookups.look_up(keys, deadline)
-        for opened in found:
-            if opened is not None and opened.is_elsewhere:
-                return await self._open_all(found, deadline)
-        return found
+        return await self.link().lookups.open(keys, deadline)
 
     async def set(self, key: str, value: bytes, ttl: float, /) -> None:
         """Keep the value for `ttl` seconds, to the millisecond.
@@ -258,7 +249,8 @@ class RedisStore:
         loop = asyncio.get_running_loop()
         found = self._links.get(loop)
         if found is None:
-            found = self._links[loop] = Link(self._connect(), self._fetch)
+            self._links = {loop: own for loop, own in self._links.items() if not loop.is_closed()}
+            found = self._links[loop] = Link(self._connect(), self._fetch, self._open_apart)
         return found
 
     # Reading.
@@ -277,17 +269,8 @@ class RedisStore:
             self._log_damage(error)
             return None
 
-    async def _open_all(
-        self, found: list[Opened | None], deadline: float | None
-    ) -> list[Opened | None]:
-        async with contextlib.nullcontext() if deadline is None else Deadline(deadline):
-            return [
-                await self._open_apart(opened) if opened and opened.is_elsewhere else opened
-                for opened in found
-            ]
-
     async def _open_apart(self, where: Opened) -> Opened | None:
-        """Fetch a large value from where it is."""
+        """Fetch a large value from where it is; small ones have not waited for it."""
         key = where.value.decode()
         sealed = await self.link().run(self.link().execute("GET", key))
         if sealed is None:

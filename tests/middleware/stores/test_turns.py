@@ -101,14 +101,15 @@ async def test_an_answer_that_is_there_when_the_turn_comes_is_served(redis_url: 
     """Another process was done between this one's look-up and its turn (bug 33)."""
     first, second = Model(), Model()
     async with processes(redis_url, first, second) as (one, other):
-        lookup = other._shared.store._many
+        store: Any = other._shared._store
+        look_up = store.get_many_within
         await ask(one)
 
-        async def see_nothing_once(keys: Any, /) -> list[bytes | None]:
-            other._shared.store._many = lookup
+        async def see_nothing_once(keys: Any, deadline: float) -> list[bytes | None]:
+            store.get_many_within = look_up
             return [None] * len(keys)
 
-        other._shared.store._many = see_nothing_once
+        store.get_many_within = see_nothing_once
         answer = await ask(other)
 
     assert (first.calls, second.calls) == (1, 0)
