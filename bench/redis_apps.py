@@ -13,7 +13,7 @@ from bench.apps import ANSWER, PATH, respond_with
 from memoserve import CacheMiddleware, Rule
 
 _URL = os.environ["BENCH_REDIS"]
-_client: Any = Redis.from_url(_URL)
+_client: Any = Redis.from_url(_URL)  # pyright: ignore[reportUnknownMemberType]
 _HEADERS = [
     (b"content-type", b"application/json"),
     (b"content-length", b"120"),

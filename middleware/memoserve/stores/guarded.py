@@ -77,6 +77,7 @@ class GuardedStore:
         self._shared = store if isinstance(store, SharedStore) else None
         self.state: BreakerState = "closed"
         self._failures = 0  # In a row.
+        self._told: set[asyncio.Future[LeaseEnd]] = set()  # Of those who wait for leases.
         self._orphans: dict[str, str] = {}  # Leases that may have been given, unheard.
         self._logged_at = -math.inf
         self._probing: asyncio.Task[None] | None = None
@@ -162,7 +163,11 @@ class GuardedStore:
         """Hear how another's lease ends; the future is cancelled where that cannot be heard."""
         if self._shared is not None and self.state == "closed":
             with self._shared.await_lease(key) as told:
-                yield told
+                self._told.add(told)
+                try:
+                    yield told
+                finally:
+                    self._told.discard(told)
         else:
             deaf: asyncio.Future[LeaseEnd] = asyncio.get_running_loop().create_future()
             deaf.cancel()
@@ -232,6 +237,9 @@ class GuardedStore:
 
     def _change(self, state: BreakerState) -> None:
         self.state = state
+        if state != "closed":
+            for told in tuple(self._told):  # A dead server tells of no end.
+                told.get_loop().call_soon_threadsafe(told.cancel)
         self._on_change(state)
 
     def _ensure_probing(self) -> None:

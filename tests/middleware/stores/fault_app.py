@@ -8,10 +8,13 @@ import asyncio
 import hashlib
 import json
 import os
+import resource
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from memoserve import CacheMiddleware, Rule
+from memoserve._events import Event, RequestFinished, RequestStarted
 
 PATH = "/v1/model"
 LARGE_EVERY = 10  # Questions, of which one has an answer of 20 KB.
@@ -29,6 +32,9 @@ async def model(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "lifespan":
         await _live(receive, send)
         return
+    if scope["path"] == "/state":
+        await _say(send, json.dumps(state()).encode())
+        return
     body, more = b"", True
     while more:
         message = await receive()
@@ -37,7 +43,10 @@ async def model(scope: Any, receive: Any, send: Any) -> None:
     if "CALLS" in os.environ:
         _note_call(Path(os.environ["CALLS"]), question["n"])
     await asyncio.sleep(question.get("ms", 2) / 1000)
-    answer = answer_to(question["n"])
+    await _say(send, answer_to(question["n"]))
+
+
+async def _say(send: Any, answer: bytes) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": answer})
@@ -46,6 +55,34 @@ async def model(scope: Any, receive: Any, send: Any) -> None:
 def _note_call(calls: Path, number: int) -> None:
     with calls.open("a") as file:
         file.write(f"{os.getpid()} {number}\n")
+
+
+class Counts:
+    """How requests ended, by status."""
+
+    def __init__(self) -> None:
+        self.numbers: Counter[str] = Counter()
+
+    def observe(self, event: Event, /) -> None:
+        if isinstance(event, RequestStarted):
+            self.numbers["requests"] += 1
+        elif isinstance(event, RequestFinished):
+            self.numbers[event.status] += 1
+
+
+counts = Counts()
+
+
+def state() -> dict[str, float]:
+    """Say what this process holds, and what it has counted."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    open_files = [path.readlink() for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    return {
+        **counts.numbers,
+        "rss": pages * resource.getpagesize(),
+        "sockets": sum("socket" in str(path) for path in open_files),
+        "tasks": len(asyncio.all_tasks()),
+    }
 
 
 async def _live(receive: Any, send: Any) -> None:
@@ -62,4 +99,5 @@ app = CacheMiddleware(
     store=os.environ.get("STORE", "memory://"),
     secret=os.environ.get("SECRET") or None,
     lease=float(os.environ.get("LEASE", "10")),
+    observer=counts,
 )

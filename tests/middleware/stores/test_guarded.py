@@ -493,3 +493,17 @@ async def test_a_store_of_one_process_has_no_leases() -> None:
     assert await guarded.renew_lease("k", "me", 5) is False
     assert await guarded.end_lease("k", "me", "failed") is False
     assert reports.calls == []
+
+
+async def test_who_waits_for_a_lease_is_woken_when_the_store_seems_dead() -> None:
+    """It tells of no end any more, and so long as a lease runs nobody should wait (bug 40)."""
+    store = Shared()
+    guarded, _, _ = breaking(store, 0.01)
+    with guarded.await_lease("k") as told:
+        store.hangs, store.gate = True, asyncio.Event()
+
+        await guarded.get_many(["a"])
+        await asyncio.wait([told], timeout=5)
+
+        assert told.cancelled()
+    await guarded.aclose()

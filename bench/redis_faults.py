@@ -1,0 +1,95 @@
+"""What a dead Redis costs a request, and how soon its return is noticed.
+
+Run `python -m bench.redis_faults`. Two uvicorn workers answer six clients that pause 3 ms between
+questions; then Redis is stopped (it accepts and never answers), killed, and made to refuse. What is
+printed is the time of a request beside that of the same load with a cache in memory and no hits.
+"""
+
+import argparse
+import asyncio
+import signal
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.middleware.stores.faults import Load, load, service
+from tests.redis_servers import RedisServer, running
+
+
+def percentile(seconds: list[float], fraction: float) -> float:
+    """Return the nearest rank, in milliseconds."""
+    ordered = sorted(seconds)
+    return ordered[min(len(ordered) - 1, int(fraction * len(ordered)))] * 1000
+
+
+def between(asking: Load, start: float, end: float) -> list[float]:
+    """Return how long those requests took that were answered within a span of time."""
+    return [seen.seconds for seen in asking.seen if start <= seen.at < end]
+
+
+async def without_redis(seconds: float) -> list[float]:
+    """Measure misses that no Redis has a part in."""
+    with service("memory://", TTL="0.001") as port:
+        async with load(port) as asking:
+            await asking.until_asked()
+            began = time.perf_counter()
+            await asyncio.sleep(seconds)
+            return between(asking, began, time.perf_counter())
+
+
+async def during(
+    server: RedisServer, kill: Callable[[], None], revive: Callable[[], None], seconds: float
+) -> tuple[list[float], list[float], float]:
+    """Return the times in the fault's first second, those after it, and the recovery's length."""
+    with service(server.url) as port:
+        async with load(port) as asking:
+            await asking.until_hits()
+            kill()
+            began = time.perf_counter()
+            await asyncio.sleep(seconds)
+            revive()
+            revived = time.perf_counter()
+            await asking.until_hits(1)
+            recovered = min(
+                seen.at for seen in asking.seen if seen.at > revived and "hit" in seen.status
+            )
+            return (
+                between(asking, began, began + 1),
+                between(asking, began + 1, revived),
+                recovered - revived,
+            )
+
+
+async def main(turns: int, seconds: float) -> None:
+    """Print a line for each fault."""
+    base = [percentile(await without_redis(seconds), 0.99) for _ in range(turns)]
+    print(f"misses without Redis: p99 {statistics.median(base):.1f} ms, of {turns} turns")
+    print(f"{'':10}{'p99, 1st second':>17}{'added':>8}{'p99, then':>12}{'added':>8}{'back in':>10}")
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as server:
+        faults = {
+            "stopped": (
+                lambda: server.signal(signal.SIGSTOP),
+                lambda: server.signal(signal.SIGCONT),
+            ),
+            "killed": (server.kill, server.start),
+        }
+        for name, (kill, revive) in faults.items():
+            rows = [await during(server, kill, revive, seconds) for _ in range(turns)]
+            first = statistics.median(percentile(row[0], 0.99) for row in rows)
+            then = statistics.median(percentile(row[1], 0.99) for row in rows)
+            back = max(row[2] for row in rows)
+            bare = statistics.median(base)
+            print(
+                f"{name:10}{first:14.1f} ms{first - bare:8.1f}{then:9.1f} ms{then - bare:8.1f}"
+                f"{back:8.2f} s"
+            )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each fault")
+    options = parser.parse_args()
+    asyncio.run(main(options.turns, options.seconds))
