@@ -33,8 +33,8 @@ class Listener:
         servers: Where to listen.
         channels: Their names.
         hear: Called with what is published on them: the channel and the text.
-        prefixes: What the keys begin with whose changes are to be told; None for no keys at all.
         forget: Called with keys that have changed; with None when all may have, unheard.
+        prefixes: What the keys begin with whose changes are to be told; None for no keys at all.
     """
 
     def __init__(
@@ -43,8 +43,8 @@ class Listener:
         channels: Sequence[str],
         hear: Callable[[bytes], None],
         *,
+        forget: Callable[[Iterable[str] | None], None],
         prefixes: Sequence[str] | None = None,
-        forget: Callable[[Iterable[str] | None], None] | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._servers = servers
@@ -110,7 +110,7 @@ class Listener:
             channel, content = rest
             if channel != _INVALIDATIONS:
                 self._hear(content)
-            elif self._forget is not None:
+            else:
                 keys = content and [key.decode("utf-8", "surrogateescape") for key in content]
                 self._forget(keys)
 
@@ -125,7 +125,7 @@ class Listener:
                 raise StoreError("other servers have the keys now")
 
     def _lose(self) -> None:
-        if self._heard and self._forget is not None:
+        if self._heard:
             self._forget(None)
         self._heard = {}
 

@@ -12,13 +12,15 @@ from typing import Any, Protocol, TypeVar, cast
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import ReadOnlyError, RedisClusterException, RedisError, ResponseError
 
 from memoserve._errors import StoreError, StoreRefusedError
 
 __all__ = ["Cluster", "Server", "Servers", "answered", "close_quietly"]
 
 _PATIENCE = 1.0  # Seconds for one command, connecting included.
+
+_FAILURES = (RedisError, RedisClusterException, OSError)  # TimeoutError is an OSError.
 
 _Result = TypeVar("_Result")
 
@@ -180,7 +182,7 @@ async def answered(command: Awaitable[_Result]) -> _Result:
     try:
         async with asyncio.timeout(_PATIENCE):
             return await command
-    except (RedisError, OSError) as error:
+    except _FAILURES as error:
         raise _translated(error) from error
 
 
@@ -189,7 +191,7 @@ async def close_quietly(closing: Awaitable[object]) -> None:
     try:
         async with asyncio.timeout(_PATIENCE):
             await closing
-    except (RedisError, OSError):
+    except _FAILURES:
         return
 
 

@@ -83,9 +83,9 @@ class RedisStore:
         Raises:
             ValueError: Another cache uses it with another secret.
         """
-        if self._secret not in {None, secret}:
-            raise ValueError("caches that share one store must have one secret")
-        if secret is not None and self._secret is None:
+        if secret is not None and secret != self._secret:
+            if self._secret is not None:
+                raise ValueError("caches that share one store must have one secret")
             self._secret = secret
             self._seal = self._seal.with_secret(secret)
         self._namespaces.add(namespace)

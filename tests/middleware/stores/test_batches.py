@@ -1,6 +1,7 @@
 """Lookups that travel together."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -263,3 +264,21 @@ async def test_closing_ends_who_waits_for_a_lane() -> None:
 
     with pytest.raises(StoreError, match="closed"):
         await waiting
+
+
+async def test_a_busy_loop_does_not_make_an_answer_late() -> None:
+    """Nor, when it had not come by then, does the wait last for ever (bug 41)."""
+    far = Far()
+    lookups = lookups_in(far)
+    prompt = lookups.look_up(["a"], 0.06)
+    far.gate.clear()
+    late = lookups.look_up(["b"], 0.05)
+
+    time.sleep(0.2)  # noqa: ASYNC251  (the app's sin, whose effect is tested)
+    far.gate.set()
+    assert await prompt == [b"A"]
+    assert await late == [b"B"]
+    far.gate.clear()
+    with pytest.raises(TimeoutError):
+        await lookups.look_up(["c"], 0.01)
+    far.gate.set()

@@ -507,3 +507,29 @@ async def test_who_waits_for_a_lease_is_woken_when_the_store_seems_dead() -> Non
 
         assert told.cancelled()
     await guarded.aclose()
+
+
+async def test_leases_that_may_have_been_given_are_given_back_when_the_store_is_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody waits for them to run out; and no more than so many are remembered (bug 37)."""
+    monkeypatch.setattr(guarded_module, "_MOST_ORPHANS", 1)
+    ended: list[tuple[str, str, str]] = []
+
+    class Noting(Shared):
+        async def end_lease(
+            self, key: str, owner: str, end: LeaseEnd, value: bytes = b"", ttl: float = 0.0, /
+        ) -> bool:
+            ended.append((key, owner, end))
+            return False
+
+    store = Noting()
+    guarded, _, _ = breaking(store)
+    store.error = TimeoutError("late")
+    await guarded.take_lease("k", "me", 5)
+    await guarded.take_lease("beyond", "me", 5)
+    store.error = None
+
+    await until(lambda: guarded.state == "closed")
+
+    assert ended == [("k", "me", "failed")]

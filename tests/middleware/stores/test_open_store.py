@@ -3,7 +3,7 @@
 import pytest
 
 from memoserve import MemoryStore
-from memoserve.stores import open_store
+from memoserve.stores import SharedStore, open_store
 
 MIB = 1024**2
 
@@ -41,11 +41,41 @@ async def test_a_memory_store_has_the_size_that_its_url_says(url: str, limit: in
         pytest.param("memory://?max_bytes=-1", "-1", id="negative"),
         pytest.param("memory://?max_bytes=0", "positive, not 0", id="zero"),
         pytest.param("memory://?max_bytes=1tb", "1tb", id="unknown-unit"),
+        pytest.param("redis://host?colour=red", "colour", id="unknown-redis-option"),
+        pytest.param("redis://host?db=x", "db", id="redis-option-of-the-wrong-kind"),
+        pytest.param("redis://host?compress=lzma", "lzma", id="unknown-compression"),
+        pytest.param("redis://host?read_from_replicas=yes", "Cluster", id="no-replicas"),
+        pytest.param("redis+cluster://a?read_from_replicas=2", "yes or no", id="no-flag"),
+        pytest.param("redis+cluster://", "host:port", id="cluster-nowhere"),
+        pytest.param("redis+cluster://a,,b", "host:port", id="cluster-with-a-hole"),
+        pytest.param("redis+sentinel://host", "needs a service", id="sentinel-of-nothing"),
     ],
 )
 def test_any_other_url_is_refused_with_what_is_wrong(url: str, shown: str) -> None:
     with pytest.raises(ValueError, match=shown):
         open_store(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://user:secret@host:6379/3?socket_timeout=2",
+        "rediss://host?ssl_cert_reqs=none",
+        "unix:///run/redis.sock?db=1",
+        "redis+cluster://user:secret@host:6379,[::1]:6380,third?read_from_replicas=yes",
+        "rediss+cluster://host",
+        "redis+sentinel://:secret@host:26379,other/service?db=2&sentinel_password=x",
+        "rediss+sentinel://host/service?read_from_replicas=no",
+        "tiered+redis://host?max_bytes=1mb&compress=zstd",
+        "tiered+unix:///run/redis.sock",
+    ],
+)
+async def test_a_redis_of_every_shape_can_be_named(url: str) -> None:
+    """Nothing is connected yet, so it may be away (bug 40)."""
+    store = open_store(url)
+
+    assert isinstance(store, SharedStore)
+    await store.aclose()
 
 
 @pytest.mark.parametrize(

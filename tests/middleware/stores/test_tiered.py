@@ -181,9 +181,17 @@ async def test_what_changed_while_it_was_looked_up_is_not_kept(redis_url: str, k
         await asyncio.sleep(0.1)  # Until the news has come.
         return found
 
+    async def be_flushed(keys: Sequence[str], deadline: float | None = None) -> Any:
+        found = await back(keys, deadline)
+        store._forget(None)
+        return found
+
     store._back.open_many = be_overtaken  # type: ignore[method-assign]  # As a slow network does.
     assert await store.get(key) == b"old"
 
+    assert store.look_up((key,)) == []
+    store._back.open_many = be_flushed  # type: ignore[method-assign]
+    assert await store.get(key) == b"new"
     assert store.look_up((key,)) == []
     store._back.open_many = back  # type: ignore[method-assign]
     assert await store.get(key) == b"new"
@@ -282,3 +290,16 @@ def test_memory_before_anything_else_is_refused(url: str) -> None:
 
 async def test_looking_up_nothing_asks_nobody() -> None:
     assert await tiered("redis://127.0.0.1:1/0").get_many([]) == []
+
+
+async def test_when_other_servers_have_the_keys_memory_is_emptied(redis_url: str, key: str) -> None:
+    """Those that were listened to no longer know of all changes (bug 43)."""
+    store = tiered(redis_url)
+    await store.set(key, b"value", 60)
+    await in_memory(store, key)
+
+    store._back.link().servers.shape = lambda: "another"  # type: ignore[method-assign]
+
+    await until(lambda: store.usage().entries == 0)
+    await in_memory(store, key)
+    await store.aclose()

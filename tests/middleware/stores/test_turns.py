@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from memoserve import CacheMiddleware, Rule
+from memoserve import CacheMiddleware, Rule, _upstream
 from memoserve._events import ModelCalled, RequestFinished, StoreWritten
+from memoserve._lease import Turn
+from memoserve.stores import _listener, open_store
 from memoserve.stores._leases import lease_key
 from memoserve.stores.guarded import GuardedStore
 from tests.asgi import JSON, Call, Model, ask, begin, http_scope
@@ -286,3 +288,87 @@ def test_a_namespace_with_braces_is_refused() -> None:
     """Redis Cluster would put all its keys on one server (bug 43)."""
     with pytest.raises(ValueError, match=r"no braces, unlike '\{a\}'"):
         CacheMiddleware(Model(), rules=[Rule(PATH)], namespace="{a}")
+
+
+async def test_where_ends_are_not_heard_the_lease_is_tried_for(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Now and then, not all the time (bug 44)."""
+    models = [held(), held()]
+    async with processes(redis_url, *models) as (one, other):
+        monkeypatch.setattr(_listener, "_CURRENT_SECONDS", 0.0)
+        calls = [begin(one, Call(http_scope()))]
+        await until(lambda: models[0].calls == 1)
+        calls.append(begin(other, Call(http_scope())))
+        await waiting_for(redis_url, one)
+        release(*models)
+        answers = await asyncio.gather(*calls)
+
+    assert [model.calls for model in models] == [1, 0]
+    assert answers[1].cache_status == "memoserve; fwd=miss; collapsed"
+
+
+@pytest.mark.parametrize("turns", [1, 4])
+async def test_who_cannot_find_what_was_stored_asks_the_app(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, turns: int
+) -> None:
+    """It was purged, or varies on what this client sent."""
+    monkeypatch.setattr(_upstream, "_MOST_TURNS", turns)
+    models = [held(), Model()]
+    async with processes(redis_url, *models) as (one, other):
+        store: Any = other._shared._store
+
+        async def see_nothing(keys: Any, deadline: float) -> list[bytes | None]:
+            return [None] * len(keys)
+
+        store.get_many_within = see_nothing
+        calls = [begin(one, Call(http_scope()))]
+        await until(lambda: models[0].calls == 1)
+        calls.append(begin(other, Call(http_scope())))
+        await waiting_for(redis_url, one)
+        release(models[0])
+        answers = await asyncio.gather(*calls)
+
+    assert [answer.status for answer in answers] == [200, 200]
+    assert [model.calls for model in models] == [1, 1]
+
+
+async def test_an_answer_that_varies_is_stored_under_another_key(redis_url: str) -> None:
+    """The lease is that of the question, and ends all the same (bug 36)."""
+    headers = [JSON, (b"vary", b"x-plan")]
+    models = [Model(headers=headers, gate=asyncio.Event()) for _ in range(2)]
+    async with processes(redis_url, *models) as (one, other):
+        calls = [begin(one, Call(http_scope(headers=[JSON, (b"x-plan", b"a")])))]
+        await until(lambda: models[0].calls == 1)
+        calls.append(begin(other, Call(http_scope(headers=[JSON, (b"x-plan", b"a")]))))
+        await waiting_for(redis_url, one)
+        release(*models)
+        answers = await asyncio.gather(*calls)
+
+    assert {answer.content for answer in answers} == {b'{"call":1}'}
+    assert [model.calls for model in models] == [1, 0]
+
+
+async def test_a_turn_that_the_store_cannot_give_is_taken() -> None:
+    """And nothing of it is left behind (bug 40)."""
+    store = open_store("redis://127.0.0.1:1/0")
+    guarded = GuardedStore(store, 5, lambda *_: None)
+    turn = Turn(guarded, "k", 10)
+
+    assert await turn.come() == "ask"
+    assert not await turn.store("k", b"answer", 60)
+
+    await guarded.aclose()
+    await store.aclose()
+
+
+async def test_who_has_no_turn_stores_as_ever(redis_url: str) -> None:
+    """Another's answer could not be stored, and this one could."""
+    store = open_store(redis_url)
+    guarded = GuardedStore(store, 5, lambda *_: None)
+    turn = Turn(guarded, f"turn:{uuid.uuid4().hex}", 10)
+
+    assert await turn.store(turn.key, b"answer", 60)
+
+    assert await store.get(turn.key) == b"answer"
+    await store.aclose()
