@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from memoserve import CacheMiddleware, Rule, _upstream
+from memoserve import CacheMiddleware, Rule, StoreError, _upstream
 from memoserve._events import ModelCalled, RequestFinished, StoreWritten
 from memoserve._lease import Turn
 from memoserve.stores import _listener, open_store
@@ -349,16 +349,24 @@ async def test_an_answer_that_varies_is_stored_under_another_key(redis_url: str)
     assert [model.calls for model in models] == [1, 0]
 
 
-async def test_a_turn_that_the_store_cannot_give_is_taken() -> None:
-    """And nothing of it is left behind (bug 40)."""
-    store = open_store("redis://127.0.0.1:1/0")
+async def test_a_turn_that_the_store_cannot_give_is_taken(redis_url: str) -> None:
+    """The answer is stored all the same, and nothing of the turn is left behind (bug 40)."""
+    store: Any = open_store(redis_url)
     guarded = GuardedStore(store, 5, lambda *_: None)
-    turn = Turn(guarded, "k", 10)
+    turn = Turn(guarded, f"turn:{uuid.uuid4().hex}", 60)
+    take = store.take_lease
+
+    async def take_unheard(key: str, owner: str, seconds: float) -> None:
+        await take(key, owner, seconds)
+        raise StoreError("the connection broke off")
+
+    store.take_lease = take_unheard
 
     assert await turn.come() == "ask"
-    assert not await turn.store("k", b"answer", 60)
+    assert await turn.store(turn.key, b"answer", 60)
 
-    await guarded.aclose()
+    assert await store.get(turn.key) == b"answer"
+    assert (await take(turn.key, "next", 60)).is_ours
     await store.aclose()
 
 
