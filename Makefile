@@ -11,7 +11,7 @@ CHECKED := middleware integrations reference_app loadgen observability bench tes
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve stack up down load clean-metrics test check bench models wheel clean
+.PHONY: help demo serve stack up down load clean-metrics test check bench soak models wheel clean
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
@@ -41,6 +41,8 @@ bench: $(VENV)/.test ## what the cache costs, side by side with the bare app
 	$(BIN)/python bench/json_parsers.py
 	$(BIN)/python bench/limits.py
 	$(BIN)/python bench/throughput.py
+	$(BIN)/python -m bench.redis_hits
+	$(BIN)/python -m bench.redis_faults
 	$(BIN)/python -m bench.generator
 	$(BIN)/python bench/overload.py
 	PYTHONPATH=. $(BIN)/python bench/batching.py
@@ -64,6 +66,9 @@ clean-metrics: ## empty the running stack's cache, and start its metrics anew
 	@$(COMPOSE) rm --force prometheus
 	@docker volume rm --force memoserve_prometheus
 	@$(COMPOSE) up --detach --wait
+
+soak: $(VENV)/.test $(VENV)/.system ## twenty minutes of load on a service whose Redis has a fault every thirty seconds
+	$(BIN)/python -m tests.soak
 
 models: $(VENV)/.demo ## train the bundled models anew (about 30 minutes) and measure them
 	$(BIN)/python -m reference_app.training all

@@ -44,3 +44,4 @@ def cached(store: str) -> CacheMiddleware:
 
 hit = cached(_URL)
 memory_hit = cached("memory://")
+tiered_hit = cached(f"tiered+{_URL}")

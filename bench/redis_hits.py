@@ -18,6 +18,7 @@ from bench.throughput import compare, pinned, wait_for
 CONTENDERS = [
     ("one redis.asyncio GET a request", "redis_apps:one_get", "POST"),
     ("memoserve, Redis hit", "redis_apps:hit", "POST"),
+    ("memoserve, memory before Redis", "redis_apps:tiered_hit", "POST"),
     ("memoserve, memory hit", "redis_apps:memory_hit", "POST"),
 ]
 
