@@ -81,6 +81,7 @@ class GuardedStore:
         self._orphans: dict[str, str] = {}  # Leases that may have been given, unheard.
         self._logged_at = -math.inf
         self._probing: asyncio.Task[None] | None = None
+        self._freeing: asyncio.Task[None] | None = None
 
     async def get(self, key: str, /) -> bytes | None:
         """Return what is kept; None, too, if the store cannot say."""
@@ -175,10 +176,12 @@ class GuardedStore:
 
     async def aclose(self) -> None:
         """Stop probing; the store itself is not closed."""
-        probing, self._probing = self._probing, None
-        if probing is not None and probing.get_loop() is asyncio.get_running_loop():
-            probing.cancel()
-            await asyncio.gather(probing, return_exceptions=True)
+        loop = asyncio.get_running_loop()
+        own = [task for task in (self._probing, self._freeing) if task and task.get_loop() is loop]
+        self._probing = self._freeing = None
+        for task in own:
+            task.cancel()
+        await asyncio.gather(*own, return_exceptions=True)
 
     async def _call(
         self,
@@ -267,17 +270,18 @@ class GuardedStore:
     def _note_orphan(self, key: str, owner: str) -> None:
         if len(self._orphans) < _MOST_ORPHANS:
             self._orphans[key] = owner
+        if self.state == "closed" and (self._freeing is None or self._freeing.done()):
+            self._freeing = asyncio.get_running_loop().create_task(self._free_orphans())
 
     async def _free_orphans(self) -> None:
         """Give back leases that a server may have given before, or when, it came back.
 
         Otherwise who asks for their keys would wait for them to run out.
         """
-        if (store := self._shared) is None or not self._orphans:
-            return
-        orphans, self._orphans = self._orphans, {}
-        freeing = (store.end_lease(key, owner, "failed") for key, owner in orphans.items())
-        await asyncio.gather(*freeing, return_exceptions=True)  # Each gives up after a second.
+        while (store := self._shared) is not None and self._orphans:
+            orphans, self._orphans = self._orphans, {}
+            freeing = (store.end_lease(key, owner, "failed") for key, owner in orphans.items())
+            await asyncio.gather(*freeing, return_exceptions=True)  # Each gives up after a second.
 
     async def _is_alive(self) -> bool:
         deadline = self._deadline or _PROBE_SECONDS

@@ -533,3 +533,26 @@ async def test_leases_that_may_have_been_given_are_given_back_when_the_store_is_
     await until(lambda: guarded.state == "closed")
 
     assert ended == [("k", "me", "failed")]
+
+
+async def test_a_lease_whose_end_was_not_heard_is_ended_again() -> None:
+    """One failure is no sign of death, but those who wait must not wait for nothing (bug 37)."""
+    ended: list[str] = []
+
+    class Noting(Shared):
+        async def end_lease(
+            self, key: str, owner: str, end: LeaseEnd, value: bytes = b"", ttl: float = 0.0, /
+        ) -> bool:
+            ended.append(end)
+            if len(ended) == 1:
+                raise StoreError("the connection broke off")
+            return False
+
+    guarded, states, _ = breaking(Noting())
+
+    assert not await guarded.end_lease("k", "me", "stored", b"v", 5)
+    await until(lambda: len(ended) == 2)
+
+    assert ended == ["stored", "failed"]
+    assert states == []
+    await guarded.aclose()
