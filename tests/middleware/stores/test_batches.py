@@ -282,3 +282,35 @@ async def test_a_busy_loop_does_not_make_an_answer_late() -> None:
     with pytest.raises(TimeoutError):
         await lookups.look_up(["c"], 0.01)
     far.gate.set()
+
+
+async def test_who_gave_up_a_large_value_is_not_given_it() -> None:
+    fetching = asyncio.Event()
+
+    async def fetch_slowly(where: Opened) -> Opened:
+        await fetching.wait()
+        return await fetch_apart(where)
+
+    lookups = Lookups(Far().fetch, fetch_slowly)
+    waiting = lookups.look_up(["large"])
+    await settle()
+
+    waiting.cancel()
+    fetching.set()
+    await settle()
+
+    assert waiting.cancelled()
+    assert not lookups._tasks
+
+
+async def test_a_deadline_is_for_those_who_wait_yet() -> None:
+    far = Far()
+    far.gate.clear()
+    lookups = lookups_in(far)
+    gone, waiting = lookups.look_up(["a"], 0.01), lookups.look_up(["b"], 0.01)
+
+    gone.cancel()
+
+    with pytest.raises(TimeoutError):
+        await waiting
+    far.gate.set()

@@ -305,6 +305,8 @@ async def test_a_cluster_that_is_not_there_is_a_store_error() -> None:
             await store.get("k")
     with pytest.raises(StoreError):
         await store.ping(1)
+    results = await asyncio.gather(store.delete("a"), store.delete("b"), return_exceptions=True)
+    assert all(isinstance(result, StoreError) for result in results)
 
     await store.aclose()
 
