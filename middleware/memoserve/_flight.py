@@ -33,8 +33,9 @@ from memoserve._asgi import (
     is_response_part,
     own_copy,
 )
+from memoserve._waiting import Budget, Signal
 
-__all__ = ["Budget", "Client", "Flight", "Landing", "Verdict"]
+__all__ = ["Client", "Flight", "Landing", "Verdict"]
 
 
 _LONGEST_KEEPING = 0.1  # Seconds for which somebody waits for an answer to be stored.
@@ -57,19 +58,6 @@ class Landing(enum.Enum):
     LEFT = enum.auto()  # Its connection is gone.
 
 
-class Budget:
-    """Counts the bytes that all flights and request bodies of a process hold together."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.used = 0
-
-    @property
-    def is_spent(self) -> bool:
-        """No more should be begun."""
-        return self.used >= self.limit
-
-
 class Client(msgspec.Struct, eq=False):
     """Someone who takes part in a flight."""
 
@@ -87,27 +75,6 @@ class Client(msgspec.Struct, eq=False):
 
 async def _nobody_sends(_: Message) -> None:
     """Stand in for the leader of a flight that no client asked for."""
-
-
-class _Signal:
-    """Wakes everyone who waits at this moment, in the order in which they came."""
-
-    def __init__(self) -> None:
-        self._waiters: dict[asyncio.Future[None], None] = {}
-
-    def fire(self) -> None:
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        self._waiters.clear()
-
-    async def wait(self) -> None:
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiters[waiter] = None
-        try:
-            await waiter
-        finally:
-            self._waiters.pop(waiter, None)
 
 
 class Flight:
@@ -167,8 +134,8 @@ class Flight:
         self._departure: OSError | None = None  # What the last client to leave heard from `send`.
         self._send_to_leader: Send = _nobody_sends
         self._clients: set[Client] = set()
-        self._arrived = _Signal()  # For clients: something to read.
-        self._moved = _Signal()  # For the app: a client read on or left.
+        self._arrived = Signal()  # For clients: something to read.
+        self._moved = Signal()  # For the app: a client read on or left.
 
     @property
     def is_joinable(self) -> bool:

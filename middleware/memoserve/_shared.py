@@ -25,10 +25,11 @@ from memoserve._events import (
     tell,
 )
 from memoserve._fields import HeaderFilter
-from memoserve._flight import Budget, Flight
+from memoserve._flight import Flight
 from memoserve._keys import Key
 from memoserve._rules import Coverage, Rule
 from memoserve._tags import implicit_tags, renew_tokens
+from memoserve._waiting import Budget
 from memoserve.stores import NearStore, SharedStore, Store, open_store
 from memoserve.stores.guarded import BreakerState, GuardedStore, Operation
 from memoserve.stores.memory import MemoryStore

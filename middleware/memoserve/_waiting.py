@@ -1,0 +1,42 @@
+"""What those who wait for an answer share: a signal, and the room that they take.
+
+Rule: whoever waits is woken in the order of coming, and nothing is counted that is not given back.
+"""
+
+import asyncio
+
+__all__ = ["Budget", "Signal"]
+
+
+class Budget:
+    """Counts the bytes that all flights and request bodies of a process hold together."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+
+    @property
+    def is_spent(self) -> bool:
+        """No more should be begun."""
+        return self.used >= self.limit
+
+
+class Signal:
+    """Wakes everyone who waits at this moment, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._waiters: dict[asyncio.Future[None], None] = {}
+
+    def fire(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiters.clear()
+
+    async def wait(self) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters[waiter] = None
+        try:
+            await waiter
+        finally:
+            self._waiters.pop(waiter, None)
