@@ -2,6 +2,7 @@
 
 import pytest
 
+from memoserve._events import RequestRecord
 from tests.asgi import JSON, Model, ask
 from tests.middleware.cases import Clock, cached
 from tests.middleware.transparency import RemoteStore
@@ -51,3 +52,16 @@ async def test_at_its_ttl_an_answer_is_made_anew() -> None:
     clock.now += 10
 
     assert (await ask(app)).content == b'{"call":2}'
+
+
+async def test_a_recalled_answer_of_a_remote_store_says_how_long_that_took() -> None:
+    """The short way asks the store as well: it may have been purged by another process."""
+    model, record = Model(), RequestRecord(0.0)
+    app = cached(model, store=RemoteStore(), store_deadline=10)
+    for _ in range(2):
+        await ask(app)
+
+    await ask(app, memoserve=record)
+
+    assert (record.status, model.calls) == ("hit", 1)
+    assert record.store_seconds > 0
