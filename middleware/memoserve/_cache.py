@@ -12,7 +12,8 @@ from memoserve._asgi import ASGIApp, Message, Receive, Scope, Send
 from memoserve._events import Observer, RequestRecord
 from memoserve._exchange import Exchange
 from memoserve._invalidation import invalidating, is_safe
-from memoserve._rules import Rule, RuleBook, route_path
+from memoserve._recall import recall, serve_recalled
+from memoserve._rules import Coverage, Rule, RuleBook
 from memoserve._shared import Options, Shared
 from memoserve.stores import Store
 
@@ -79,22 +80,71 @@ class CacheMiddleware:
             lease=lease,
             clock=clock,
         )
-        self._rules = RuleBook(rules)
+        self._rules = RuleBook(rules, credentials)
         self._shared = Shared(app, options, self._rules.rules, store, observer)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] == "http":
-            coverage = self._rules.find(scope["method"], route_path(scope))
-            outer: RequestRecord | None = scope.get("memoserve")
-            if coverage is not None and not (outer and outer.rule):  # Else a cache outside has it.
-                await Exchange(self._shared, coverage, scope, receive, send).run()
+            coverage = self._rules.find(scope)
+            record: RequestRecord | None = scope.get("memoserve")
+            if coverage is None:
+                if self._rules.has_safe_methods and not is_safe(scope["method"]):
+                    send = invalidating(self._shared, scope, send)
+            elif record is None or not record.rule:  # Else a cache outside has it.
+                if record is not None:
+                    self._shared.begin(record, coverage)
+                is_mine = self._shared.has_observer if record is None else record.tracer is not None
+                answer = self._answer_and_report if is_mine else self._answer
+                await answer(coverage, record, scope, receive, send)
                 return
-            if coverage is None and self._rules.has_safe_methods and not is_safe(scope["method"]):
-                send = invalidating(self._shared, scope, send)
         elif scope["type"] == "lifespan":
             send = self._living(send)
         await self.app(scope, receive, send)
+
+    async def _answer(
+        self,
+        coverage: Coverage,
+        record: RequestRecord | None,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """Answer a covered request, the short way if there is one."""
+        shared = self._shared
+        # What has more to say may go past the cache, and then its body is not ours to read.
+        keyed = coverage.fields.plain(scope) if coverage.is_plain else None
+        message = None
+        if keyed is not None:
+            message = await receive()
+            known = recall(shared, coverage, scope, keyed, record, message)
+            if known is not None and await serve_recalled(shared, known, record, send):
+                return
+        await Exchange(shared, coverage, record, scope, receive, send).run(message)
+
+    async def _answer_and_report(
+        self,
+        coverage: Coverage,
+        outer: RequestRecord | None,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """Do what the layers outside do not: end the request's record, or its span."""
+        if (record := outer) is None:
+            record, scope = self._shared.begun(coverage, scope)
+        tracer = record.tracer
+        token = None if tracer is None else tracer.begin(record, scope)
+        try:
+            await self._answer(coverage, record, scope, receive, send)
+        except BaseException as error:
+            record.fail(error)
+            raise
+        finally:
+            if tracer is not None:
+                tracer.leave(token)
+            if outer is None:
+                record.finish(time.perf_counter())
 
     async def aclose(self) -> None:
         """Drain what runs behind, for at most 5 seconds, and close what was opened here.

@@ -5,19 +5,17 @@ Rule: every way out has one name (hit, stale, coalesced, miss, bypass, error).
 
 import logging
 import time
-from collections.abc import Sequence
 
-from memoserve._asgi import Message, Receive, Scope, Send, replay, whole_body
+from memoserve._asgi import Message, Receive, Scope, Send, replay
 from memoserve._cache_status import BypassReason
 from memoserve._entry import Entry, VaryMarker, decode
 from memoserve._errors import CorruptEntryError
-from memoserve._events import KeyCollided, RequestRecord, RequestStarted
-from memoserve._fields import RequestFields
+from memoserve._events import KeyCollided, RequestRecord
 from memoserve._flight import Verdict
-from memoserve._reply import Reply, serve
-from memoserve._request import Question, spelling
+from memoserve._reply import Reply
+from memoserve._request import Question
 from memoserve._rules import Coverage
-from memoserve._shared import HOT_BYTES, Known, Shared
+from memoserve._shared import HOT_BYTES, Shared
 from memoserve._upstream import Upstream, Withheld
 
 __all__ = ["Exchange"]
@@ -31,96 +29,39 @@ class Exchange:
     """One request."""
 
     __slots__ = (
-        "_coverage", "_fallback", "_is_outermost", "_question", "_receive", "_record", "_reply",
-        "_scope", "_send", "_shared", "_stale", "_vary_steps",
+        "_coverage", "_fallback", "_question", "_receive", "_record", "_reply", "_scope",
+        "_send", "_shared", "_stale", "_vary_steps",
     )  # fmt: skip
 
     _question: Question
     _reply: Reply
 
     def __init__(
-        self, shared: Shared, coverage: Coverage, scope: Scope, receive: Receive, send: Send
+        self,
+        shared: Shared,
+        coverage: Coverage,
+        record: RequestRecord | None,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> None:
-        record: RequestRecord | None = scope.get("memoserve")
-        self._is_outermost = record is None
         if record is None:
-            record = RequestRecord(time.perf_counter())
+            record, scope = shared.begun(coverage, scope)
         self._shared = shared
+        self._coverage = coverage
+        self._record = record
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._record = record
-        self._coverage = coverage
 
-    async def run(self) -> None:
-        """Answer the request."""
-        record, coverage, shared = self._record, self._coverage, self._shared
-        record.model, record.rule = coverage.model, coverage.rule.path
-        shared.introduce(record)
-        if record.observers:
-            record.emit(RequestStarted(record.model))
-        tracer = record.tracer
-        token = None if tracer is None else tracer.begin(record, self._scope)
-        try:
-            fields = shared.filter_for(coverage).read(self._scope)
-            # What has more to say may go past the cache, and then its body is not ours to read.
-            message = await self._receive() if fields.is_plain else None
-            entry = None if message is None else await self._recalled(message, fields)
-            if entry is None:
-                await self._ask(message, fields)
-            else:
-                options = shared.options
-                await serve(
-                    self._send,
-                    record,
-                    entry,
-                    entry.since(options.clock()),
-                    answer=entry,
-                    is_explained=options.cache_status,
-                )
-        except BaseException as error:
-            record.fail(error)
-            raise
-        finally:
-            if tracer is not None:
-                tracer.leave(token)
-            if self._is_outermost:
-                record.finish(time.perf_counter())
+    async def run(self, message: Message | None) -> None:
+        """Answer a request that may have to be read on, looked up, or put to the app.
 
-    async def _recalled(self, message: Message, fields: RequestFields) -> Entry | None:
-        """Return the answer to a request that came in these bytes before, if it still holds."""
-        known, shared = self._recall(message, fields), self._shared
-        if known is None:
-            return None
-        keys = known.store_keys
-        found = shared.look_up_now(keys) or await self._look_up(keys)
-        if found != known.found or shared.is_unpurged(keys):
-            return None  # It was evicted, replaced or purged.
-        self._record.key = keys[0]
-        return known.entry
-
-    def _recall(self, message: Message, fields: RequestFields) -> Known | None:
-        """Find what is known of a request that came in these bytes before, and is fresh.
-
-        It is the short way of what `_ask` does, where nothing has to be read, parsed or decoded,
-        and finds nothing that would not be found there.
+        Args:
+            message: The first of its body, if it was received already.
         """
-        coverage, shared = self._coverage, self._shared
-        content = whole_body(message)
-        is_short = content is not None and len(content) <= HOT_BYTES
-        if not (is_short and coverage.is_plain) or self._scope["method"] == "HEAD":
-            return None
-        name = spelling(coverage, self._scope, fields, self._record.variant, content)
-        known = shared.spelled.get(name)
-        if known is None or (entry := known.entry) is None:
-            return None
-        if shared.vary.get(known.key.index) is not None:
-            return None  # It is known by now that a field matters that is not in the spelling.
-        return known if shared.options.clock() - entry.stored_at < entry.ttl else None
-
-    async def _ask(self, message: Message | None, fields: RequestFields) -> None:
-        """Answer a request that may have to be read on, looked up, or put to the app."""
         shared, record = self._shared, self._record
+        fields = self._coverage.fields.read(self._scope)
         question = Question(shared, self._coverage, self._scope, record, fields)
         self._question = question
         self._reply = Reply(self._scope, fields, self._send, record, shared.options)
@@ -140,11 +81,7 @@ class Exchange:
         """Let the app answer, with everything streamed both ways."""
         self._record.status, self._record.reason = "bypass", reason
         receive = replay(self._question.body.messages, self._receive)
-        await self._shared.app(self._scope_for_app(), receive, self._reply.passing_by(reason))
-
-    def _scope_for_app(self) -> Scope:
-        """Return the scope that the app is called with; the server's own stays as it was."""
-        return {**self._scope, "memoserve": self._record} if self._is_outermost else self._scope
+        await self._shared.app(self._scope, receive, self._reply.passing_by(reason))
 
     # From the store.
 
@@ -193,23 +130,13 @@ class Exchange:
             await self._reply.serve(entry, now)
         return is_usable
 
-    async def _look_up(self, keys: Sequence[str]) -> list[bytes | None]:
-        """Ask a store that is not in memory, and note the time that it takes.
-
-        To note that of one in memory would double it.
-        """
-        began = time.perf_counter()
-        found = await self._shared.store.get_many(keys)
-        self._record.store_seconds += time.perf_counter() - began
-        return found
-
     async def _lookup(self) -> Entry | None:
         """Return what is stored for this request, fresh or stale."""
         shared = self._shared
         keys = (self._question.key.index, *self._question.tags)
         self._record.key = keys[0]
         began = time.perf_counter()
-        found = shared.look_up_now(keys) or await shared.store.get_many(keys)
+        found = await shared.look_up(keys)
         self._record.store_seconds += time.perf_counter() - began
         raw, *tokens = found
         self._question.tokens = dict(zip(keys[1:], tokens, strict=True))
@@ -266,7 +193,7 @@ class Exchange:
             self._question,
             self._reply,
             self._receive,
-            self._scope_for_app(),
+            self._scope,
             self._lookup,
             stale,
         )

@@ -24,41 +24,7 @@ from memoserve._flight import Flight
 from memoserve._policy import replayable
 from memoserve._shared import Options
 
-__all__ = ["Reply", "serve"]
-
-
-async def serve(
-    send: Send,
-    record: RequestRecord,
-    entry: Entry,
-    in_store: float,
-    *,
-    answer: Answer | Entry,
-    is_explained: bool,
-) -> None:
-    """Send a stored answer: `asgi.respond`, spelled out, as every hit waits for this.
-
-    Args:
-        send: The client's.
-        record: Of the request.
-        entry: What is stored.
-        in_store: For how many seconds it has been.
-        answer: The same, or what it becomes for this request.
-        is_explained: Whether to send Cache-Status and Age.
-    """
-    fresh_for = entry.ttl - in_store
-    age = entry.initial_age + in_store
-    record.status = "hit" if fresh_for > 0 else "stale"
-    record.saved, record.age = entry.cost, age
-    headers = [*answer.headers]
-    if is_explained:
-        headers += cache_status_hit(math.floor(fresh_for)), age_line(int(age))
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    *firsts, last = answer.chunks or (b"",)
-    for chunk in firsts:
-        await send({"type": "http.response.body", "body": chunk, "more_body": True})
-    await send({"type": "http.response.body", "body": last, "more_body": False})
-    record.sent = time.perf_counter()
+__all__ = ["Reply"]
 
 
 class Reply:
@@ -144,14 +110,15 @@ class Reply:
             made_at = entry.stored_at - entry.initial_age
             whole = Answer(entry.status, entry.headers, entry.chunks, made_at)
             answer = selected(whole, conditions_of(self._scope["headers"]), method, now)
-        await serve(
-            self._send,
-            self._record,
-            entry,
-            entry.since(now),
-            answer=answer,
-            is_explained=self._is_explained,
-        )
+        record, in_store = self._record, entry.since(now)
+        fresh_for, age = entry.ttl - in_store, entry.initial_age + in_store
+        record.status = "hit" if fresh_for > 0 else "stale"
+        record.saved, record.age = entry.cost, age
+        headers = [*answer.headers]
+        if self._is_explained:
+            headers += cache_status_hit(math.floor(fresh_for)), age_line(int(age))
+        await respond(self._send, answer.status, headers, answer.chunks)
+        record.sent = time.perf_counter()
 
     async def decline(self) -> None:
         """Say that nothing is stored to a client that wants nothing else (RFC 9111 §5.2.1.7)."""

@@ -6,7 +6,7 @@ a closed list to go past the cache. A callable of the user that raises is such a
 
 import asyncio
 import functools
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from memoserve._asgi import Message, Receive, RequestBody, Scope, read_body
@@ -24,30 +24,14 @@ from memoserve._keys import (
     parse_json,
 )
 from memoserve._policy import Demands, Terms, demands_of
+from memoserve._recall import spelling
 from memoserve._rules import Coverage
 from memoserve._shared import HOT_BYTES, Known, Shared
 from memoserve._tags import resource_tag
 
-__all__ = ["Question", "spelling"]
+__all__ = ["Question"]
 
 _Result = TypeVar("_Result")
-
-
-def spelling(
-    coverage: Coverage, scope: Scope, fields: RequestFields, variant: str, content: bytes | None
-) -> Hashable:
-    """Return all that a key follows from, where no callable and no secret is part of it."""
-    return (
-        coverage,
-        content,
-        scope["path"],
-        scope.get("raw_path"),
-        scope.get("query_string"),
-        scope["method"],
-        scope.get("scheme", "http"),
-        variant,
-        *fields.keyed,
-    )
 
 
 class _Bypass(Exception):  # noqa: N818  (no error: one of the ways that a request can take)
@@ -190,7 +174,11 @@ class Question:
         if is_plain and canonical is not None and self.body.size <= HOT_BYTES:
             self.known = known = Known(key)
             name = spelling(
-                self.coverage, self.scope, self.fields, self.record.variant, self.body.content
+                self.coverage,
+                self.scope,
+                self.fields.keyed,
+                self.record.variant,
+                self.body.content,
             )
             self._shared.spelled.put(name, known)
         return key

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from memoserve._asgi import Header, Scope
+from memoserve._fields import HeaderFilter
 from memoserve._keys import Edits, TextStep, is_json_pointer, parse_json
 
 if TYPE_CHECKING:
@@ -154,6 +155,7 @@ class Coverage(msgspec.Struct, frozen=True, eq=False):
     vary: frozenset[bytes]
     is_plain: bool  # No callable has a part in the key.
     methods: frozenset[str]
+    fields: HeaderFilter  # Sorts what the header of a request says.
 
     @property
     def is_invalidated(self) -> bool:
@@ -164,16 +166,26 @@ class Coverage(msgspec.Struct, frozen=True, eq=False):
 class RuleBook:
     """All rules of one cache."""
 
-    def __init__(self, rules: Iterable[Rule]) -> None:
+    def __init__(self, rules: Iterable[Rule], credentials: Collection[str] | None = None) -> None:
         self.rules = tuple(rules)
         if not self.rules:
             raise ValueError("rules must not be empty")
-        self._matchers = tuple(_Matcher(rule) for rule in self.rules)
+        named = None if credentials is None else {name.lower().encode() for name in credentials}
+        self._matchers = tuple(_Matcher(rule, named) for rule in self.rules)
         # Whether a change of a resource, by a method that is not safe, can outdate an answer.
         self.has_safe_methods = any(_SAFE.intersection(rule.methods) for rule in self.rules)
+        self._plain: dict[tuple[str, str], Coverage] = {}  # By method and path, without a pattern.
+        for rule in self.rules:
+            for method in rule.methods:
+                if "{" not in rule.path and (coverage := self._search(method, rule.path)):
+                    self._plain[method, rule.path] = coverage
 
-    def find(self, method: str, path: str) -> Coverage | None:
-        """Return what the first rule for this method and path says."""
+    def find(self, scope: Scope) -> Coverage | None:
+        """Return what the first rule for a request's method and path says."""
+        path = route_path(scope) if scope.get("root_path") else scope["path"]
+        return self._plain.get((scope["method"], path)) or self._search(scope["method"], path)
+
+    def _search(self, method: str, path: str) -> Coverage | None:
         for matcher in self._matchers:
             coverage = matcher.match(method, path)
             if coverage is not None:
@@ -193,15 +205,15 @@ def route_path(scope: Scope) -> str:
 class _Matcher:
     """One rule; a plain path needs neither a regular expression nor Starlette."""
 
-    def __init__(self, rule: Rule) -> None:
+    def __init__(self, rule: Rule, credentials: Collection[bytes] | None) -> None:
         self._methods = frozenset(rule.methods)
         self._exact = rule.path
         self._regex = _compile(rule.path) if "{" in rule.path else None
-        self._coverage = _coverage(rule, rule.model or rule.path)
+        self._coverage = _coverage(rule, rule.model or rule.path, credentials)
         self._by_model: dict[str, Coverage] | None = None
         if not rule.model and self._regex and "model" in self._regex.groupindex:
-            self._by_model = {label: _coverage(rule, label) for label in rule.models}
-            self._coverage = _coverage(rule, "other")
+            self._by_model = {label: _coverage(rule, label, credentials) for label in rule.models}
+            self._coverage = _coverage(rule, "other", credentials)
 
     def match(self, method: str, path: str) -> Coverage | None:
         if method not in self._methods:
@@ -223,13 +235,22 @@ def _compile(pattern: str) -> "re.Pattern[str]":
     return compile_path(pattern)[0]
 
 
-def _coverage(rule: Rule, model: str) -> Coverage:
+def _coverage(rule: Rule, model: str, credentials: Collection[bytes] | None) -> Coverage:
     edits = None
     if rule.ignore or rule.defaults or rule.text:
         edits = Edits(tuple(rule.ignore), dict(rule.defaults), dict(rule.text))
     vary = frozenset(name.lower().encode("latin-1") for name in rule.vary)
     is_plain = rule.when is None and isinstance(rule.epoch, str)
-    return Coverage(rule, model, _digest(rule), edits, vary, is_plain, frozenset(rule.methods))
+    return Coverage(
+        rule,
+        model,
+        _digest(rule),
+        edits,
+        vary,
+        is_plain,
+        frozenset(rule.methods),
+        HeaderFilter(vary, credentials),
+    )
 
 
 def _digest(rule: Rule) -> bytes:

@@ -7,24 +7,25 @@ import asyncio
 import contextlib
 import logging
 import os
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Coroutine, Hashable, Iterable, Sequence
 from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
-from memoserve._asgi import ASGIApp
+from memoserve._asgi import ASGIApp, Scope
 from memoserve._entry import Entry
 from memoserve._events import (
     BreakerChanged,
     Event,
     Observer,
     RequestRecord,
+    RequestStarted,
     StoreCalled,
     StoreOpened,
     tell,
 )
-from memoserve._fields import HeaderFilter
 from memoserve._flight import Flight
 from memoserve._keys import Key
 from memoserve._rules import Coverage, Rule
@@ -136,11 +137,11 @@ class Shared:
         # anew is most of what a hit costs.
         self.spelled = Recent[Hashable, Known](_HOT_SIZE)
         self._alone = Recent[str, float]()  # Key -> until when its answers are for one client.
-        self._unpurged: set[str] = set()  # Tags whose change the store has not been told of.
+        self.unpurged: set[str] = set()  # Tags whose change the store has not been told of.
         self._fruitless = Recent[str, float]()  # Key -> until when its answers are not stored.
         self._logged = Recent[str, str]()
-        self._filters: dict[Coverage, HeaderFilter] = {}
         self._tags: dict[Coverage, tuple[str, ...]] = {}
+        self.has_observer = observer is not None
         self._own_observers = () if observer is None else (observer,)
         self._observers: tuple[Observer, ...] = ()  # All that were ever introduced.
         self._tasks: set[asyncio.Task[None]] = set()
@@ -159,7 +160,8 @@ class Shared:
         # What is in memory answers at once: a deadline would only cost.
         deadline = None if isinstance(store, MemoryStore) else self.options.store_deadline
         self._guarded = GuardedStore(store, deadline, self._report, self._report_breaker)
-        self._look_up = store.look_up if isinstance(store, NearStore) else None
+        # Answers at once, where the store is in memory, and with nothing where it is not.
+        self.look_up_now = store.look_up if isinstance(store, NearStore) else _nothing_near
 
     async def connect(self) -> None:
         """Have a shared store connect, and wait for it a little: first requests come at once.
@@ -173,11 +175,22 @@ class Shared:
         """Return what is stored under each key; a store that was closed is opened again."""
         return self.look_up_now(keys) or await self.store.get_many(keys)
 
-    def look_up_now(self, keys: Sequence[str]) -> list[bytes | None]:
-        """Return it at once where the store is in memory, and nothing where it is not."""
-        if self._store is None:
-            self._open()
-        return [] if self._look_up is None else self._look_up(keys)
+    async def look_up_far(
+        self, keys: Sequence[str], record: RequestRecord | None
+    ) -> list[bytes | None]:
+        """Ask a store that is not in memory, and note the time that a request spends on it.
+
+        To note that of one in memory would double it.
+        """
+        began = time.perf_counter()
+        found = await self.store.get_many(keys)
+        if record is not None:
+            record.store_seconds += time.perf_counter() - began
+        return found
+
+    def _look_up_anew(self, keys: Sequence[str]) -> list[bytes | None]:
+        self._open()
+        return self.look_up_now(keys)
 
     @property
     def is_in_memory(self) -> bool:
@@ -224,15 +237,6 @@ class Shared:
 
     # Small memories.
 
-    def filter_for(self, coverage: Coverage) -> HeaderFilter:
-        """Return what sorts the header fields of requests under one rule."""
-        found = self._filters.get(coverage)
-        if found is None:
-            listed = self.options.credentials
-            names = None if listed is None else {name.lower().encode() for name in listed}
-            found = self._filters[coverage] = HeaderFilter(coverage.vary, names)
-        return found
-
     def tags_of(self, coverage: Coverage) -> tuple[str, ...]:
         """Return the keys of the tags that all answers under one rule and model have."""
         found = self._tags.get(coverage)
@@ -248,8 +252,8 @@ class Shared:
         Where the store cannot be told, this process knows, and goes on trying.
         """
         if not await renew_tokens(self.store, self.options.namespace, tags):
-            fresh = set(tags) - self._unpurged
-            self._unpurged |= fresh
+            fresh = set(tags) - self.unpurged
+            self.unpurged |= fresh
             if fresh:
                 self.spawn(self._purge_later(fresh))
 
@@ -260,11 +264,11 @@ class Shared:
                 break
         else:
             _logger.error("a change could not be told to the store for minutes: it is forgotten")
-        self._unpurged -= set(tags)
+        self.unpurged -= set(tags)
 
     def is_unpurged(self, tags: Iterable[str]) -> bool:
         """Tell whether the store still holds what has been outdated under any of these tags."""
-        return bool(self._unpurged) and not self._unpurged.isdisjoint(tags)
+        return not self.unpurged.isdisjoint(tags)
 
     def note_alone(self, key: str) -> None:
         """Let who asks for this key ask the app without waiting for others (hit-for-miss)."""
@@ -297,13 +301,18 @@ class Shared:
 
     # Observers.
 
-    def introduce(self, record: RequestRecord) -> None:
+    def begun(self, coverage: Coverage, scope: Scope) -> tuple[RequestRecord, Scope]:
+        """Begin the record of a request that has none, and return its scope with it."""
+        record = RequestRecord(time.perf_counter())
+        self.begin(record, coverage)
+        return record, {**scope, "memoserve": record}
+
+    def begin(self, record: RequestRecord, coverage: Coverage) -> None:
         """Have our own observer told of a request, and all of its observers know of the store.
 
         They also hear, from then on, of what belongs to no request.
         """
-        if not self._own_observers and not record.observers:
-            return
+        record.model, record.rule = coverage.model, coverage.rule.path
         for observer in self._own_observers:
             if observer not in record.observers:
                 record.observers += (observer,)
@@ -312,6 +321,7 @@ class Shared:
                 self._observers += (observer,)
                 if self._store is not None:
                     tell(observer, StoreOpened(self._store))
+            tell(observer, RequestStarted(record.model))
 
     def notify(self, event: Event) -> None:
         """Tell everyone who was ever introduced."""
@@ -350,7 +360,12 @@ class Shared:
         await self._guarded.aclose()
         if isinstance(self._source, str) and self._store is not None:
             store, self._store = self._store, None
+            self.look_up_now = self._look_up_anew
             await store.aclose()
+
+
+def _nothing_near(_keys: Sequence[str]) -> list[bytes | None]:
+    return []
 
 
 async def _connect(store: SharedStore) -> None:

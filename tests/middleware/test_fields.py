@@ -1,6 +1,8 @@
 """What the header fields of a request mean to a cache."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from memoserve._asgi import Header
 from memoserve._fields import ALWAYS_KEYED, HeaderFilter, RequestFields, vary_values
@@ -240,3 +242,37 @@ def test_vary_compares_what_two_requests_say(
     ]
 
     assert (values[0] == values[1]) is expected
+
+
+_LINES = st.lists(
+    st.tuples(
+        st.sampled_from(
+            [
+                b"accept", b"Accept", b"host", b"content-type", b"cookie", b"authorization",
+                b"range", b"cache-control", b"x-tier", b"x-request-id", b"if-none-match",
+                b"x-api-key",
+            ]
+        ),
+        st.sampled_from([b"a", b"b"]),
+    ),
+    max_size=6,
+)  # fmt: skip
+
+
+@given(
+    headers=_LINES,
+    credentials=st.sampled_from([None, [b"x-tier"]]),
+    certificate=st.sampled_from(["", "CN=somebody"]),
+)
+def test_the_short_reading_finds_what_the_long_one_finds(
+    headers: list[Header], credentials: list[bytes] | None, certificate: str
+) -> None:
+    """It gives up on what is not plain, and on a field of several lines, and never more."""
+    one = HeaderFilter((b"x-tier",), credentials)
+    scope = http_scope(headers=headers)
+    scope["extensions"] = {"tls": {"client_cert_name": certificate}}
+
+    fields, keyed = one.read(scope), one.plain(scope)
+
+    is_repeated = any(isinstance(lines, tuple) for lines in fields.keyed)
+    assert keyed == (fields.keyed if fields.is_plain and not is_repeated else None)

@@ -131,7 +131,7 @@ async def test_a_change_that_the_store_is_not_told_of_is_known_here(
     await ask(app, b"", path=PATH, method="PUT")
     second = (await ask(app, b"", **get)).content
     store.is_broken = False
-    await until(lambda: not app._shared._unpurged)
+    await until(lambda: not app._shared.unpurged)
     other = CacheMiddleware(
         origin, rules=[Rule(PATH, methods={"GET"}, ttl=None)], store=store, store_deadline=10
     )
@@ -153,7 +153,7 @@ async def test_a_change_that_no_store_hears_of_for_minutes_is_given_up(
 
     for _ in range(2):
         await ask(app, b"", path=PATH, method="PUT")
-    await until(lambda: not app._shared._unpurged)
+    await until(lambda: not app._shared.unpurged)
 
     assert "it is forgotten" in caplog.text
 

@@ -123,7 +123,7 @@ def test_rules_must_not_be_empty() -> None:
 
 
 def found(method: str, path: str, *rules: Rule) -> Rule | None:
-    coverage = RuleBook(rules).find(method, path)
+    coverage = RuleBook(rules).find({"method": method, "path": path})
     return None if coverage is None else coverage.rule
 
 
@@ -178,14 +178,16 @@ def test_a_label_comes_from_the_rule_and_never_from_the_path(
     options: dict[str, Any], path: str, expected: str
 ) -> None:
     """Else whoever makes up paths makes up time series (bug 56)."""
-    coverage = RuleBook([Rule(**options)]).find("POST", path)
+    coverage = RuleBook([Rule(**options)]).find({"method": "POST", "path": path})
 
     assert coverage is not None
     assert coverage.model == expected
 
 
 def digest(**options: Any) -> bytes:
-    coverage = RuleBook([Rule(**{"path": "/v1/a", **options})]).find("POST", "/v1/a")
+    coverage = RuleBook([Rule(**{"path": "/v1/a", **options})]).find(
+        {"method": "POST", "path": "/v1/a"}
+    )
     assert coverage is not None
     return coverage.digest
 
@@ -227,7 +229,7 @@ def test_every_process_makes_the_same_digest() -> None:
     code = (
         "from memoserve._rules import Rule, RuleBook\n"
         "rule = Rule('/a', methods={'GET', 'HEAD', 'QUERY', 'POST'}, vary={'x', 'y', 'z'})\n"
-        "print(RuleBook([rule]).find('POST', '/a').digest.hex())"
+        "print(RuleBook([rule]).find({'method': 'POST', 'path': '/a'}).digest.hex())"
     )
 
     digests = {
@@ -247,7 +249,7 @@ def test_every_process_makes_the_same_digest() -> None:
 def test_coverage_names_edits_and_vary() -> None:
     rule = Rule("/v1", ignore=["/id"], defaults={"/n": 1}, text={"/q": ["nfc"]}, vary=["X-Lang"])
 
-    coverage = RuleBook([rule]).find("POST", "/v1")
+    coverage = RuleBook([rule]).find({"method": "POST", "path": "/v1"})
 
     assert coverage is not None
     assert coverage.vary == {b"x-lang"}

@@ -1,0 +1,92 @@
+"""The short way to a hit: a request that came in these very bytes before.
+
+Rule: it finds nothing that the long way would not find, and goes by what the store holds now.
+Behind a server most of a hit's time goes to code that the processor has not at hand: 2 microseconds
+for each function, ten times as long as in a loop. Hence few functions, and long ones.
+"""
+
+import math
+import time
+from collections.abc import Hashable, Sequence
+
+from memoserve._asgi import Message, Scope, Send, whole_body
+from memoserve._cache_status import age_line, cache_status_hit
+from memoserve._events import RequestRecord
+from memoserve._fields import Lines
+from memoserve._rules import Coverage
+from memoserve._shared import HOT_BYTES, Known, Shared
+
+__all__ = ["recall", "serve_recalled", "spelling"]
+
+
+def spelling(
+    coverage: Coverage, scope: Scope, keyed: Sequence[Lines], variant: str, content: bytes
+) -> Hashable:
+    """Return all that a key follows from, where no callable and no secret is part of it."""
+    return (
+        coverage,
+        content,
+        scope["path"],
+        scope.get("raw_path"),
+        scope.get("query_string"),
+        scope["method"],
+        scope.get("scheme", "http"),
+        variant,
+        *keyed,
+    )
+
+
+def recall(
+    shared: Shared,
+    coverage: Coverage,
+    scope: Scope,
+    keyed: Sequence[Lines],
+    record: RequestRecord | None,
+    message: Message,
+) -> Known | None:
+    """Find what is known of a request that came in these bytes before.
+
+    Args:
+        shared: Of the cache.
+        coverage: A plain one.
+        scope: The request.
+        keyed: Its header fields that belong to the key, if no other matters.
+        record: Of the request, if anybody asks for it.
+        message: The first of its body.
+    """
+    content = whole_body(message)
+    if content is None or len(content) > HOT_BYTES or scope["method"] == "HEAD":
+        return None
+    variant = "" if record is None else record.variant
+    known = shared.spelled.get(spelling(coverage, scope, keyed, variant, content))
+    if known is None or known.entry is None:
+        return None
+    # It may be known by now that a field matters that is not in the spelling.
+    return None if shared.vary.get(known.key.index) else known
+
+
+async def serve_recalled(
+    shared: Shared, known: Known, record: RequestRecord | None, send: Send
+) -> bool:
+    """Send a known answer if the store still holds it, and it is fresh; tell whether it did."""
+    entry, keys, options = known.entry, known.store_keys, shared.options
+    found = shared.look_up_now(keys) or await shared.look_up_far(keys, record)
+    if entry is None or found != known.found or (shared.unpurged and shared.is_unpurged(keys)):
+        return False  # It was evicted, replaced or purged.
+    in_store = entry.since(options.clock())
+    fresh_for, age = entry.ttl - in_store, entry.initial_age + in_store
+    if fresh_for <= 0:
+        return False
+    if record is not None:
+        record.key, record.status, record.saved, record.age = keys[0], "hit", entry.cost, age
+    headers = [*entry.headers]
+    if options.cache_status:
+        headers += cache_status_hit(math.floor(fresh_for)), age_line(int(age))
+    await send({"type": "http.response.start", "status": entry.status, "headers": headers})
+    *firsts, last = entry.chunks or (b"",)
+    for chunk in firsts:
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    await send({"type": "http.response.body", "body": last, "more_body": False})
+    if record is not None:
+        record.sent = time.perf_counter()
+    return True
