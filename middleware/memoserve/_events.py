@@ -5,7 +5,9 @@ credential. What an observer does with an event can slow a request down but not 
 """
 
 import logging
-from typing import Any, Literal, Protocol
+import time
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self
 
 import msgspec
 
@@ -221,7 +223,8 @@ class Tracer(Protocol):
 class RequestRecord(msgspec.Struct):
     """What the layers know of one request, in `scope["memoserve"]`.
 
-    The outermost layer makes it, each fills in its part, and whoever made it calls `finish`.
+    The outermost layer makes it, each fills in its part, and whoever made it finishes it: as a
+    context manager it does so itself, however the request ends.
     """
 
     started: float  # By time.perf_counter(), like `sent`.
@@ -240,6 +243,18 @@ class RequestRecord(msgspec.Struct):
     span: object = None
     key: str = ""
     store_seconds: float = 0.0
+
+    def __enter__(self) -> Self:
+        """Begin; the moment of the start was given."""
+        return self
+
+    def __exit__(
+        self, kind: object, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Say how the request ended, and report it."""
+        if error is not None:
+            self.fail(error)
+        self.finish(time.perf_counter())
 
     def emit(self, event: Event) -> None:
         """Tell every observer of this request."""

@@ -77,13 +77,8 @@ class VariantMiddleware:
         if outer is not None:
             await self._app(scope, receive, send)
             return
-        try:
+        with record:
             await self._app({**scope, "memoserve": record}, receive, send)
-        except BaseException as error:
-            record.fail(error)
-            raise
-        finally:
-            record.finish(time.perf_counter())
 
     def _variant_for(self, scope: Scope) -> str:
         asked_for = _values(scope, self._header)
