@@ -21,6 +21,7 @@ __all__ = [
     "Event",
     "FollowerJoined",
     "FollowerLeft",
+    "HttpRequestFinished",
     "KeyCollided",
     "KeyRefused",
     "ModelCalled",
@@ -66,6 +67,21 @@ class RequestFinished(msgspec.Struct, frozen=True, gc=False):
     reason: str  # Why it was a bypass, from a closed list; empty otherwise.
     saved: float  # Seconds the app took for the answer that was reused; 0 if none was.
     age: float | None  # Seconds since the reused answer was stored; None if none was.
+
+
+class HttpRequestFinished(msgspec.Struct, frozen=True, gc=False):
+    """An HTTP request is over, whether a rule covers it or not; told only where that is asked for.
+
+    The words are those of OpenTelemetry's semantic conventions for HTTP; empty is unknown.
+    """
+
+    method: str
+    status: str  # Of three digits.
+    route: str  # The pattern of the rule that covers the request.
+    scheme: str
+    version: str
+    error: str  # The status or the exception's class name, if the request has failed.
+    seconds: float  # Until the last byte, or until the app gave up.
 
 
 class ModelCalled(msgspec.Struct, frozen=True, gc=False):
@@ -171,6 +187,7 @@ class ShadowCompared(msgspec.Struct, frozen=True, gc=False):
 Event = (
     RequestStarted
     | RequestFinished
+    | HttpRequestFinished
     | ModelCalled
     | StoreWritten
     | StoreCalled
@@ -238,6 +255,7 @@ class RequestRecord(msgspec.Struct):
     saved: float = 0.0
     age: float | None = None
     sent: float | None = None  # When the last byte went out.
+    is_timed_as_http: bool = False  # By the one layer that was told to.
     # Of who is traced:
     tracer: Tracer | None = None
     span: object = None

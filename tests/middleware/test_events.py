@@ -107,6 +107,7 @@ def test_an_event_has_no_room_for_what_a_client_sent() -> None:
     assert names == {
         "model", "variant", "status", "outcome", "seconds", "reason", "saved", "age", "result",
         "operation", "error", "store", "size", "breaker", "state",
+        "method", "route", "scheme", "version",
     }  # fmt: skip
 
 

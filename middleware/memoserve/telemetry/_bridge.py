@@ -9,7 +9,7 @@ from importlib import metadata
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
-from memoserve.telemetry import Instrument, Kind
+from memoserve.telemetry import HTTP_STATUS, Instrument, Kind
 from memoserve.telemetry._ledger import Ledger, Values
 
 __all__ = ["METER", "Record", "attributes_of", "observe_readings", "package_version", "recording"]
@@ -19,10 +19,14 @@ METER = "memoserve"
 Record = Callable[[float, Values], None]
 
 
-def attributes_of(instrument: Instrument, values: Values) -> dict[str, str]:
+def attributes_of(instrument: Instrument, values: Values) -> dict[str, str | int]:
     """Return a series' attributes; each costs, and to Prometheus absent and empty are one."""
     named = zip(instrument.attributes, values, strict=False)  # A reading may have fewer.
-    return {key: value for key, value in named if value}
+    found: dict[str, str | int] = {key: value for key, value in named if value}
+    status = found.get(HTTP_STATUS)
+    if isinstance(status, str) and status.isdigit():
+        found[HTTP_STATUS] = int(status)
+    return found
 
 
 def observe_readings(ledger: Ledger, meter: Meter) -> None:

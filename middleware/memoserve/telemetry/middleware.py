@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from memoserve._asgi import ASGIApp, Message, Receive, Scope, Send
 from memoserve._events import Observer, RequestRecord, Tracer
+from memoserve.telemetry._http import HttpTimer
 from memoserve.telemetry._traces import traces
 from memoserve.telemetry.otel import OTelObserver, default_observer, prepare_default_observer
 
@@ -35,6 +36,9 @@ class TelemetryMiddleware:
             a meter provider.
         tracer_provider: Where a span for each covered request goes, the app's within it; without
             one, to the SDK's provider that the application has set globally, if any.
+        http_duration: Measure `http.server.request.duration`, too: every HTTP request, whether a
+            rule covers it or not. Leave it off where an instrumentation of the server or of the
+            framework does so already.
         metrics_port: Serve the metrics there, under any path, apart from the application.
         metrics_host: On which address; `"0.0.0.0"` for all.
 
@@ -54,10 +58,11 @@ class TelemetryMiddleware:
         *,
         observer: Observer | None = None,
         tracer_provider: "TracerProvider | None" = None,
+        http_duration: bool = False,
         metrics_port: int | None = None,
         metrics_host: str = "127.0.0.1",
     ) -> None:
-        self._app = app
+        self._app = HttpTimer(app) if http_duration else app
         self._observer = observer
         self._observers: tuple[Observer, ...] | None = None  # Known from the start on.
         self._is_misplaced = False

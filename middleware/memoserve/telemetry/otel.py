@@ -25,6 +25,7 @@ from memoserve._events import (
     Event,
     FollowerJoined,
     FollowerLeft,
+    HttpRequestFinished,
     KeyCollided,
     KeyRefused,
     ModelCalled,
@@ -105,6 +106,8 @@ class OTelObserver:
         self._variants = self._names(catalogue.VARIANT)
         self._reasons = self._names(catalogue.REASON)
         self._errors = self._names(catalogue.ERROR_TYPE)
+        self._routes = self._names(catalogue.HTTP_ROUTE)
+        self._statuses = self._names(catalogue.HTTP_STATUS)
         provider = meter_provider or global_provider()
         if provider is not None:
             _register(provider, self)
@@ -112,6 +115,7 @@ class OTelObserver:
         self._handlers: dict[type, Callable[[Any], None]] = {
             RequestStarted: self._on_request_started,
             RequestFinished: self._on_request_finished,
+            HttpRequestFinished: self._on_http_request_finished,
             ModelCalled: self._on_model_called,
             StoreWritten: self._on_store_written,
             StoreCalled: self._on_store_called,
@@ -203,6 +207,7 @@ class OTelObserver:
         self._queue_duration = self._histogram(catalogue.QUEUE_DURATION)
         self._batch_size = self._histogram(catalogue.BATCH_SIZE)
         self._batch_duration = self._histogram(catalogue.BATCH_DURATION)
+        self._http_duration = self._histogram(catalogue.HTTP_SERVER_DURATION)
         self._entry_age = self._histogram(catalogue.ENTRY_AGE) if entry_age else None
 
     def _begin_tallies(self) -> None:
@@ -257,6 +262,17 @@ class OTelObserver:
             self._time_saved.add(event.saved, (model,))
         if self._entry_age is not None and event.age is not None:
             self._entry_age.record(event.age, (model,))
+
+    def _on_http_request_finished(self, event: HttpRequestFinished) -> None:
+        values = (
+            event.method,
+            self._statuses[event.status] if event.status else "",
+            self._routes[event.route] if event.route else "",
+            event.scheme,
+            event.version,
+            self._errors[event.error] if event.error else "",
+        )
+        self._http_duration.record(event.seconds, values)
 
     def _on_model_called(self, event: ModelCalled) -> None:
         self._model_duration.record(event.seconds, (self._models[event.model], event.outcome))

@@ -14,6 +14,9 @@ from memoserve.telemetry import (
     BUILD_INFO,
     DURATION_BUCKETS,
     ENTRY_AGE,
+    HTTP_BUCKETS,
+    HTTP_SERVER_DURATION,
+    HTTP_STATUS,
     INSTRUMENTS,
     MODEL_TIME_SAVED,
     REQUEST_DURATION,
@@ -31,7 +34,9 @@ def test_every_instrument_is_listed_once_and_explained() -> None:
     names = [instrument.name for instrument in INSTRUMENTS]
 
     assert len(set(names)) == len(names)
-    assert all(name.startswith("memoserve.") for name in names)
+    assert [name for name in names if not name.startswith("memoserve.")] == [
+        "http.server.request.duration"
+    ]
     assert all(instrument.description.endswith(".") for instrument in INSTRUMENTS)
 
 
@@ -44,7 +49,8 @@ def test_buckets_belong_to_histograms_and_rise() -> None:
 def test_durations_can_tell_a_cache_hit_from_a_long_generation() -> None:
     durations = [each for each in INSTRUMENTS if each.name.endswith(".duration")]
 
-    assert {each.buckets for each in durations} == {DURATION_BUCKETS}
+    assert {each.buckets for each in durations} == {DURATION_BUCKETS, HTTP_BUCKETS}
+    assert [each for each in durations if each.buckets == HTTP_BUCKETS] == [HTTP_SERVER_DURATION]
     assert (DURATION_BUCKETS[0], DURATION_BUCKETS[-1]) == (0.0005, 60.0)
 
 
@@ -77,7 +83,8 @@ def test_prometheus_exporter_agrees_on_every_name_and_label(instrument: Instrume
         disable_target_info=True, scope_info_enabled=False, registry=registry
     )
     provider = MeterProvider([reader], shutdown_on_exit=False)
-    ledger, values = Ledger(), ("x",) * len(instrument.attributes)
+    ledger = Ledger()
+    values = tuple("200" if key == HTTP_STATUS else "x" for key in instrument.attributes)
     if instrument.kind == "histogram":
         ledger.histogram(instrument).record(1, values)
         recording(provider.get_meter("test"), instrument)(1, values)
@@ -108,7 +115,10 @@ def _numbered(labels: dict[str, str]) -> dict[str, str]:
 
 
 def test_what_is_opt_in_says_so() -> None:
-    assert [each for each in INSTRUMENTS if each.is_opt_in] == [ENTRY_AGE]
+    assert [each for each in INSTRUMENTS if each.is_opt_in] == [
+        ENTRY_AGE,
+        HTTP_SERVER_DURATION,
+    ]
     assert not BATCH_SIZE.is_opt_in
 
 

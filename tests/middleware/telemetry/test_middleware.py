@@ -289,6 +289,7 @@ async def test_no_label_comes_from_a_request(observer: OTelObserver) -> None:
     assert values <= {
         "sentiment", "other", "miss", "bypass", "ok", "credentials", "stored", "memory", "",
         "model", "variant", "reason", "error.type", "get", "set", package_version(),
+        "http.route", "http.response.status_code",
     }  # fmt: skip
 
 

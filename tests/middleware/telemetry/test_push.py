@@ -18,6 +18,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 
 from memoserve.telemetry import (
     DURATION_BUCKETS,
+    HTTP_SERVER_DURATION,
     INSTRUMENTS,
     KEY_COLLISIONS,
     REQUEST_DURATION,
@@ -29,7 +30,7 @@ from memoserve.telemetry._surroundings import is_push_wanted
 
 # Three requests and a collision, before the first export, and again after it.
 PROGRAM = """
-from memoserve._events import KeyCollided, RequestFinished, RequestStarted
+from memoserve._events import HttpRequestFinished, KeyCollided, RequestFinished, RequestStarted
 from memoserve.telemetry.otel import default_observer, prepare_default_observer
 prepare_default_observer()
 observer = default_observer()
@@ -39,6 +40,7 @@ for _ in range(2):
         observer.observe(RequestStarted("sentiment"))
         observer.observe(RequestFinished("sentiment", "", "hit", "ok", seconds, "", 0.5, 1.0))
     observer.observe(KeyCollided("sentiment"))
+    observer.observe(HttpRequestFinished("POST", "500", "", "http", "1.1", "500", 0.5))
     observer.flush()
 """
 
@@ -121,6 +123,11 @@ def test_an_endpoint_in_the_environment_is_all_it_takes() -> None:
     assert early.start_time_unix_nano == late.start_time_unix_nano < early.time_unix_nano
     assert second[KEY_COLLISIONS.name].sum.data_points[0].as_int == 2
     assert second[WORKERS.name].sum.data_points[0].as_int == 1
+    (http,) = second[HTTP_SERVER_DURATION.name].histogram.data_points
+    assert http.count == 2
+    assert {each.key: each.value.int_value for each in http.attributes if each.value.int_value} == {
+        "http.response.status_code": 500
+    }
     assert receiver.resource(0)["service.name"] == "shop"
 
 
