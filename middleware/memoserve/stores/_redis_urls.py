@@ -25,6 +25,7 @@ from redis.cluster import LoadBalancingStrategy
 
 from memoserve.stores._seal import Compression
 from memoserve.stores._servers import Cluster, Server, Servers
+from memoserve.stores._tls import SentinelManagedTLSConnection, TLSConnection
 
 __all__ = ["RedisURL", "read_url"]
 
@@ -79,7 +80,7 @@ def _cluster(
 
     def connect() -> Servers:
         found = [ClusterNode(host, port) for host, port in nodes]
-        return Cluster(RedisCluster(startup_nodes=found, **arguments))
+        return Cluster(_with_tls(RedisCluster(startup_nodes=found, **arguments)))
 
     return connect
 
@@ -102,6 +103,9 @@ def _sentinel(
         if name.startswith(("socket_", "ssl", "protocol", "retry"))
     }
 
+    if "ssl" in arguments:
+        arguments["connection_class"] = SentinelManagedTLSConnection
+
     def connect() -> Servers:
         watch: Any = _UntypedSentinel(sentinels, sentinel_kwargs={**shared, **own}, **arguments)
         reader = watch.slave_for(service) if reads_replicas else None
@@ -116,7 +120,7 @@ def _arguments_of_many(parts: SplitResult, options: dict[str, str]) -> dict[str,
     credentials, at, _ = parts.netloc.rpartition("@")
     arguments = _arguments(f"{transport}://{credentials}{at}host?{urlencode(options)}")
     del arguments["host"]
-    if arguments.pop("connection_class", None) is SSLConnection:
+    if arguments.pop("connection_class", None) is TLSConnection:
         arguments["ssl"] = True
     return arguments
 
@@ -135,12 +139,23 @@ def _arguments(url: str) -> dict[str, Any]:
         "decode_responses": False,
         "retry": Retry(NoBackoff(), 0),  # Who waits for a cache is not made to wait longer.
     }
+    if arguments.get("connection_class") is SSLConnection:
+        arguments["connection_class"] = TLSConnection
     probe = {name: value for name, value in arguments.items() if name != "connection_class"}
     try:
         arguments.get("connection_class", Connection)(**probe)
     except TypeError as error:
         raise ValueError(f"the store's URL has an option that redis-py has not: {error}") from None
     return arguments
+
+
+def _with_tls(client: Any) -> Any:
+    """Put our connections in the place of redis-py's, which lets nobody choose them."""
+    if client.connection_kwargs["connection_class"] is SSLConnection:
+        client.connection_kwargs["connection_class"] = TLSConnection  # Of nodes to be found.
+        for node in client.startup_nodes:
+            node.connection_class = TLSConnection
+    return client
 
 
 def _hosts(parts: SplitResult, port: int) -> list[tuple[str, int]]:
