@@ -1,7 +1,7 @@
 """A service whose every answer follows from the question, so that a wrong one shows.
 
 `STORE` and `SECRET` configure its cache, `CALLS` names a file that takes a line for each call of
-the model: the process and the question.
+the model: the process and the question. `MOST_MS` bounds the time that a question may ask for.
 """
 
 import asyncio
@@ -42,7 +42,8 @@ async def model(scope: Any, receive: Any, send: Any) -> None:
     question = json.loads(body)
     if "CALLS" in os.environ:
         _note_call(Path(os.environ["CALLS"]), question["n"])
-    await asyncio.sleep(question.get("ms", 2) / 1000)
+    asked = min(question.get("ms", 2), float(os.environ.get("MOST_MS", "inf")))
+    await asyncio.sleep(asked / 1000)
     await _say(send, answer_to(question["n"]))
 
 

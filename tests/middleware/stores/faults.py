@@ -16,23 +16,26 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from tests.middleware.stores.fault_app import answer_to
-from tests.redis_servers import free_port
-from tests.servers import Wire, request, wires
+from tests.redis_servers import RedisServer, free_port
+from tests.servers import Wire, request, until, wires
 
 QUESTIONS = 60
 
 
 @contextlib.contextmanager
-def service(store: str, *, workers: int = 2, port: int = 0, **environment: str) -> Iterator[int]:
+def service(
+    store: str, *, workers: int = 2, port: int = 0, lifespan: str = "auto", **environment: str
+) -> Iterator[int]:
     """Serve the app of `fault_app` with uvicorn; yields the port."""
     port = port or free_port()
     command = [
         sys.executable, "-m", "uvicorn", "tests.middleware.stores.fault_app:app",
         "--port", str(port), "--workers", str(workers), "--no-access-log", "--log-level", "warning",
-        "--timeout-graceful-shutdown", "1",
+        "--timeout-graceful-shutdown", "1", "--lifespan", lifespan,
     ]  # fmt: skip
     server = subprocess.Popen(
         command, env={**os.environ, "STORE": store, **environment}, start_new_session=True
@@ -130,6 +133,44 @@ async def load(port: int, clients: int = 6, pause: float = 0.003) -> AsyncGenera
             results = await asyncio.gather(*tasks, return_exceptions=True)
     assert results == [None] * clients
     assert asking.wrong == []
+
+
+async def outliving_the_owner(
+    server: RedisServer, calls: Path, *, lease: float, waiters: int = 8
+) -> tuple[float, int]:
+    """Kill who answers a question that others wait for; the others' model takes 50 ms.
+
+    Returns the seconds from the kill to the last of their answers, and how often a model was
+    called in all.
+    """
+    asking, file, seconds = Load(), str(calls), str(lease)
+    with (
+        service(server.url, workers=1, CALLS=file, LEASE=seconds) as doomed,
+        service(server.url, workers=1, CALLS=file, LEASE=seconds, MOST_MS="50") as other,
+    ):
+        await accepting(doomed)
+        await accepting(other)
+        async with wires(doomed, 1) as (victim,), wires(other, waiters) as opened:
+            lost = asyncio.create_task(asking.ask(victim, 7, ms=60_000))
+            await until(lambda: count_of(calls) == 1)
+            waiting = [asyncio.create_task(asking.ask(wire, 7, ms=60_000)) for wire in opened]
+            await asking.lasting(0.3)
+            os.kill(_first_caller(calls), signal.SIGKILL)
+            killed = time.perf_counter()
+            await asyncio.gather(*waiting)
+            lost.cancel()
+            await asyncio.gather(lost, return_exceptions=True)
+    assert asking.wrong == []
+    return max(seen.at for seen in asking.seen) - killed, count_of(calls)
+
+
+def _first_caller(calls: Path) -> int:
+    return int(calls.read_text().split()[0])
+
+
+def count_of(calls: Path) -> int:
+    """Return how often the model was called."""
+    return len(calls.read_text().splitlines()) if calls.exists() else 0
 
 
 Mode = Literal["pass", "slow", "reset", "hole"]

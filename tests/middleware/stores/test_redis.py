@@ -2,10 +2,13 @@
 
 import asyncio
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import redis
 from redis.asyncio import Redis
 
 from memoserve import CacheMiddleware, Rule, StoreError
@@ -16,6 +19,7 @@ from memoserve.stores._servers import close_quietly
 from memoserve.stores.redis import RedisStore
 from tests.asgi import Model, ask, settle
 from tests.redis_servers import running
+from tests.redis_servers import until as until_server
 
 
 async def test_two_processes_with_one_redis_share_answers(redis_url: str) -> None:
@@ -311,15 +315,47 @@ async def test_a_cluster_that_is_not_there_is_a_store_error() -> None:
     await store.aclose()
 
 
-async def test_replicas_are_read_where_that_is_asked(cluster_url: str, sentinel_url: str) -> None:
-    for url in (f"{cluster_url}?read_from_replicas=yes", f"{sentinel_url}&read_from_replicas=yes"):
-        store = RedisStore.from_url(url)
-        await store.set("replicated", b"value", 60)
+@pytest.mark.parametrize("shape", ["cluster", "sentinel"])
+async def test_replicas_are_read_where_that_is_asked(
+    request: pytest.FixtureRequest, shape: str
+) -> None:
+    """By their own count: the primaries alone would answer as well."""
+    url = str(request.getfixturevalue(f"{shape}_url"))
+    ports = [int(host.partition(":")[2]) for host in urlsplit(url).netloc.split(",")]
+    replicas = {"cluster": replicas_by_cluster, "sentinel": replicas_by_sentinel}[shape](ports)
+    store = RedisStore.from_url(f"{url}{'&' if '?' in url else '?'}read_from_replicas=yes")
+    await store.set("replicated", b"value", 60)
+    before = lookups_of(replicas)
 
-        async with asyncio.timeout(10):
-            while await store.get("replicated") != b"value":  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-        await store.aclose()
+    async with asyncio.timeout(10):
+        while await store.get("replicated") != b"value" or lookups_of(replicas) == before:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    await store.aclose()
+
+
+def replicas_by_sentinel(ports: list[int]) -> list[int]:
+    found = ask_server(ports[0], "SENTINEL", "REPLICAS", "mymaster")
+    return [int(dict(zip(each[::2], each[1::2], strict=True))[b"port"]) for each in found]
+
+
+def replicas_by_cluster(ports: list[int]) -> list[int]:
+    """Wait until all have heard of the replicas: in a Cluster that is new they have not yet."""
+    for port in ports:
+        until_server(lambda: all(len(each) > 3 for each in ask_server(port, "CLUSTER", "SLOTS")))  # noqa: B023  (it is called here)
+    return [int(each[3][1]) for each in ask_server(ports[0], "CLUSTER", "SLOTS")]
+
+
+def lookups_of(ports: list[int]) -> int:
+    """Return how many lookups clients have made there."""
+    stats = [ask_server(port, "INFO", "commandstats") for port in ports]
+    names = ("cmdstat_get", "cmdstat_mget")
+    return sum(int(each[name]["calls"]) for each in stats for name in names if name in each)
+
+
+def ask_server(port: int, *command: Any) -> Any:
+    client: Any = redis.Redis(port=port, protocol=2)
+    with closing(client):
+        return client.execute_command(*command)
 
 
 async def test_a_cache_connects_when_its_app_starts(redis_url: str) -> None:
