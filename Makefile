@@ -7,11 +7,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # `make up` sets the password for Grafana; the other commands need none.
 COMPOSE := GRAFANA_ADMIN_PASSWORD="$${GRAFANA_ADMIN_PASSWORD:-unused}" docker compose
-CHECKED := middleware integrations reference_app loadgen observability bench tests
+CHECKED := middleware integrations reference_app loadgen observability bench docs tests
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve stack up down load clean-metrics test check bench soak models wheel clean
+.PHONY: help demo serve stack up down load clean-metrics test check docs bench soak models wheel clean
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
@@ -32,6 +32,9 @@ check: $(VENV)/.test ## lint, formatting and types
 	$(BIN)/ruff format --check $(CHECKED)
 	$(BIN)/mypy $(CHECKED)
 	$(BIN)/pyright
+
+docs: $(VENV)/.test ## build the documentation into site/, strictly
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 bench: $(VENV)/.test ## what the cache costs, side by side with the bare app
 	$(BIN)/python bench/overhead.py
@@ -78,7 +81,7 @@ wheel: $(VENV)/.test ## build wheel and sdist into dist/
 	$(BIN)/python -m build --outdir dist .
 
 clean: ## remove the environment and everything that was made
-	rm -rf $(VENV) dist .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist site .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # The environments. Both install the project itself in place, so edits count at once.
 
