@@ -1,0 +1,80 @@
+"""Pages that are made from what is written elsewhere: a hook of MkDocs.
+
+Rule: nothing is written twice. A guide that lives beside its code, the changelog and the catalogue
+of metrics become pages when the site is built; a link to what the site does not have keeps its
+words and loses its address.
+"""
+
+import posixpath
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+from memoserve._cache_status import BypassReason
+from memoserve._events import CacheStatus, Outcome, WriteResult
+from memoserve.telemetry import BYPASSES, CACHE_STATUS, OUTCOME, REASON, RESULT, STORE_WRITES
+from observability.table import table
+
+__all__ = ["MADE", "on_files", "on_page_markdown"]
+
+_ROOT = Path(__file__).parent.parent
+
+# The page of the site, and the file of the project that it is made from.
+MADE = {
+    "changelog.md": "CHANGELOG.md",
+    "load-testing.md": "loadgen/README.md",
+    "reference-app.md": "reference_app/README.md",
+    "security.md": "SECURITY.md",
+}
+
+_CATALOGUE, _LABELS = "<!-- the catalogue -->", "<!-- the labels -->"
+_FENCE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s:#]+)(#[^)\s]*)?\)")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages that are files elsewhere."""
+    for page, source in MADE.items():
+        content = (_ROOT / source).read_text(encoding="utf-8")
+        files.append(File.generated(config, page, content=content))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Fill in what the code knows, and lead links to where the site has their targets."""
+    uri = page.file.src_uri
+    source = MADE.get(uri, f"docs/{uri}")
+    parts = _FENCE.split(markdown.replace(_CATALOGUE, table()).replace(_LABELS, _labels()))
+    # Every second part is a block of code, in which brackets are no links.
+    parts[::2] = [_LINK.sub(lambda link: _relinked(link, source), part) for part in parts[::2]]
+    return "".join(parts)
+
+
+def _relinked(link: re.Match[str], source: str) -> str:
+    words, target, anchor = link.group(1), link.group(2), link.group(3) or ""
+    path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
+    pages = {made_from: page for page, made_from in MADE.items()}
+    if path in pages:
+        return f"[{words}]({pages[path]}{anchor})"
+    if path.startswith("docs/"):
+        return f"[{words}]({path.removeprefix('docs/')}{anchor})"
+    return words
+
+
+def _labels() -> str:
+    """Return the closed sets of label values, as the code declares them."""
+    rows: list[tuple[str, str, Any]] = [
+        (CACHE_STATUS, "", CacheStatus),
+        (OUTCOME, "", Outcome),
+        (REASON, BYPASSES.name, BypassReason),
+        (RESULT, STORE_WRITES.name, WriteResult),
+    ]
+    lines = ["| label | of | values |", "|---|---|---|"]
+    for label, instrument, values in rows:
+        listed = ", ".join(f"`{value}`" for value in get_args(values))
+        lines.append(f"| `{label}` | {f'`{instrument}`' if instrument else 'all'} | {listed} |")
+    return "\n".join(lines)
