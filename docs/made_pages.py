@@ -31,7 +31,7 @@ MADE = {
     "security.md": "SECURITY.md",
 }
 
-_CATALOGUE, _LABELS = "<!-- the catalogue -->", "<!-- the labels -->"
+_MEASURED = re.compile(r"^## Measured\n\n(.*?)(?=^## )", re.MULTILINE | re.DOTALL)
 _FENCE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s:#]+)(#[^)\s]*)?\)")
 
@@ -48,7 +48,10 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Fill in what the code knows, and lead links to where the site has their targets."""
     uri = page.file.src_uri
     source = MADE.get(uri, f"docs/{uri}")
-    parts = _FENCE.split(markdown.replace(_CATALOGUE, table()).replace(_LABELS, _labels()))
+    for mark, made in _FILLED_IN.items():
+        if mark in markdown:
+            markdown = markdown.replace(mark, made())
+    parts = _FENCE.split(markdown)
     # Every second part is a block of code, in which brackets are no links.
     parts[::2] = [_LINK.sub(lambda link: _relinked(link, source), part) for part in parts[::2]]
     return "".join(parts)
@@ -78,3 +81,18 @@ def _labels() -> str:
         listed = ", ".join(f"`{value}`" for value in get_args(values))
         lines.append(f"| `{label}` | {f'`{instrument}`' if instrument else 'all'} | {listed} |")
     return "\n".join(lines)
+
+
+def _measured() -> str:
+    """Return what the README says was measured."""
+    found = _MEASURED.search((_ROOT / "README.md").read_text(encoding="utf-8"))
+    if found is None:
+        raise ValueError("README.md has no section called Measured")
+    return found.group(1)
+
+
+_FILLED_IN = {
+    "<!-- the catalogue -->": table,
+    "<!-- the labels -->": _labels,
+    "<!-- what was measured -->": _measured,
+}

@@ -1,8 +1,22 @@
 """Rules of the whole suite."""
 
 import os
+import sys
+from pathlib import Path
 
 import pytest
+
+
+def pytest_sessionstart() -> None:
+    """Fail a run that means to test the wheel and would test the checkout."""
+    if os.environ.get("MEMOSERVE_FROM_WHEEL"):
+        import memoserve
+        import memoserve_integrations
+
+        for package in (memoserve, memoserve_integrations):
+            place = Path(str(package.__file__))
+            assert place.is_relative_to(sys.prefix), f"{place} is not in {sys.prefix}"
+            assert "site-packages" in place.parts, place
 
 
 @pytest.hookimpl(trylast=True)

@@ -211,6 +211,16 @@ def test_every_link_leads_somewhere(path: Path) -> None:
     assert lost == []
 
 
+def test_the_comparison_says_what_the_caches_do() -> None:
+    page = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
+    compare = [sys.executable, "bench/features.py"]
+
+    done = subprocess.run(compare, cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert len(done.stdout.splitlines()) > 8
+    assert done.stdout in page, f"docs/comparison.md should say:\n{done.stdout}"
+
+
 def test_the_site_builds_strictly(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir"]
 
@@ -220,4 +230,6 @@ def test_the_site_builds_strictly(tmp_path: Path) -> None:
     metrics = (tmp_path / "metrics" / "index.html").read_text(encoding="utf-8")
     assert "memoserve.flight.waiters" in metrics
     assert "method-override" in metrics
-    assert "<!-- the" not in metrics
+    comparison = (tmp_path / "comparison" / "index.html").read_text(encoding="utf-8")
+    assert "requests/s" in comparison
+    assert "<!-- " not in metrics.partition("<article")[2] + comparison.partition("<article")[2]

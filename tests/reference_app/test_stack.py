@@ -19,11 +19,14 @@ from click.testing import CliRunner
 from reference_app.stack.__main__ import main
 from reference_app.stack.processes import Stack
 
-pytestmark = pytest.mark.skipif(
-    not all(shutil.which(name, path="/usr/sbin:/usr/bin:/usr/local/bin") for name in
-            ("nginx", "redis-server", "prometheus")),
-    reason="needs nginx, redis-server and prometheus",
-)  # fmt: skip
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.skipif(
+        not all(shutil.which(name, path="/usr/sbin:/usr/bin:/usr/local/bin") for name in
+                ("nginx", "redis-server", "prometheus")),
+        reason="needs nginx, redis-server and prometheus",
+    ),
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,8 @@ from tests.redis_servers import RedisServer, cluster, is_synced, running, sentin
 from tests.redis_servers import until as until_server
 from tests.servers import wires
 
+pytestmark = pytest.mark.faults
+
 # The soak makes the faults long; here they are just long enough for every state of the breaker.
 SECONDS = float(os.environ.get("FAULT_SECONDS", "1.5"))
 KEY_OF_MACS = "a secret of these tests alone"

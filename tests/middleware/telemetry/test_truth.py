@@ -134,6 +134,7 @@ async def test_every_request_is_shown_once(server: str, workers: int) -> None:
     assert (plain == seen) == (workers == 1)  # What one worker alone knows.
 
 
+@pytest.mark.faults
 async def test_killed_and_ended_workers_cost_no_more_than_their_last_second() -> None:
     """Bug 58: 200 scrapes while a worker is killed and another one ends; nothing ever goes down."""
     async with serving("uvicorn", 4) as running:
