@@ -33,8 +33,10 @@ class Link:
         fetch_apart: Callable[[Opened], Coroutine[Any, Any, Opened | None]],
     ) -> None:
         self.servers = servers
-        self.lookups = Lookups(fetch, fetch_apart)
-        self.leases = Leases(self.execute, lambda: bool(self.listener and self.listener.is_current))
+        self.lookups: Lookups = Lookups(fetch, fetch_apart)
+        self.leases: Leases = Leases(
+            self.execute, lambda: bool(self.listener and self.listener.is_current)
+        )
         self.listener: Listener | None = None
         self._turns = asyncio.Semaphore(_COMMANDS)
         self._tasks: set[asyncio.Task[Any]] = set()

@@ -17,7 +17,12 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from redis.exceptions import MovedError
+try:
+    from redis.exceptions import MovedError
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"a store in Redis needs {error.name}: pip install 'memoserve[redis]'", name=error.name
+    ) from error
 
 from memoserve._errors import CorruptEntryError, StoreError
 from memoserve.stores import Lease, LeaseEnd

@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 
+import memoserve.stores.redis  # noqa: F401  (first, since it says which extra is missing)
 from memoserve._errors import StoreError
 from memoserve.stores import Lease, LeaseEnd
 from memoserve.stores._listener import Listener
