@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+WHEEL_VENV := build/wheel-venv
+WHEEL_PIP := $(WHEEL_VENV)/bin/python -m pip --disable-pip-version-check --quiet
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # `make up` sets the password for Grafana; the other commands need none.
 COMPOSE := GRAFANA_ADMIN_PASSWORD="$${GRAFANA_ADMIN_PASSWORD:-unused}" docker compose
@@ -11,7 +13,7 @@ CHECKED := middleware integrations reference_app loadgen observability bench doc
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve stack up down load clean-metrics test check docs bench soak models wheel clean
+.PHONY: help demo serve stack up down load clean-metrics test faults check docs bench soak models wheel wheel-test clean
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
@@ -22,16 +24,21 @@ demo: $(VENV)/.demo ## serve three models, send them Zipf traffic, print what th
 serve: $(VENV)/.demo ## serve the reference app on http://127.0.0.1:8000
 	@$(BIN)/python -m reference_app
 
-test: $(VENV)/.test $(VENV)/.system ## run all tests, with coverage (100 % of memoserve, 90 % of the rest)
-	$(BIN)/python -m pytest --cov --cov-report= $(TESTS)
+test: $(VENV)/.test $(VENV)/.system ## run the tests but `faults`, with coverage (100 % of memoserve, 90 % of the rest)
+	$(BIN)/python -m pytest -m 'not faults' --cov --cov-report= $(TESTS)
 	$(BIN)/coverage report --include='middleware/*' --fail-under=100
 	$(BIN)/coverage report --include='integrations/*,reference_app/*,loadgen/*,observability/*' --fail-under=90
+
+faults: $(VENV)/.test $(VENV)/.system ## run the tests that break servers: Redis, Cluster, Sentinels, replicas, workers
+	$(BIN)/python -m pytest -m faults $(TESTS)
 
 check: $(VENV)/.test ## lint, formatting and types
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/ruff format --check $(CHECKED)
 	$(BIN)/mypy $(CHECKED)
 	$(BIN)/pyright
+	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes memoserve --ignoreexternal
+	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes memoserve_integrations --ignoreexternal
 
 docs: $(VENV)/.test ## build the documentation into site/, strictly
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
@@ -44,6 +51,7 @@ bench: $(VENV)/.test ## what the cache costs, side by side with the bare app
 	$(BIN)/python bench/json_parsers.py
 	$(BIN)/python bench/limits.py
 	$(BIN)/python bench/throughput.py
+	$(BIN)/python bench/features.py
 	$(BIN)/python -m bench.redis_hits
 	$(BIN)/python -m bench.redis_faults
 	$(BIN)/python -m bench.generator
@@ -77,11 +85,20 @@ models: $(VENV)/.demo ## train the bundled models anew (about 30 minutes) and me
 	$(BIN)/python -m reference_app.training all
 	$(BIN)/python -m reference_app.training evaluate
 
-wheel: $(VENV)/.test ## build wheel and sdist into dist/
+wheel: $(VENV)/.test ## build sdist and, from it, the wheel into dist/
+	rm -rf dist
 	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m twine check --strict dist/*
+
+wheel-test: wheel $(VENV)/.system ## run the tests against the wheel, in an environment of its own
+	rm -rf $(WHEEL_VENV)
+	$(PYTHON) -m venv $(WHEEL_VENV)
+	$(WHEEL_PIP) install --constraint constraints.txt pip
+	$(WHEEL_PIP) install --constraint constraints.txt dist/*.whl --group test
+	MEMOSERVE_FROM_WHEEL=1 $(WHEEL_VENV)/bin/python -m pytest -m 'not faults' $(TESTS)
 
 clean: ## remove the environment and everything that was made
-	rm -rf $(VENV) dist site .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(WHEEL_VENV) dist site .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # The environments. Both install the project itself in place, so edits count at once.
 
