@@ -1,0 +1,5 @@
+"""`python -m memoserve` is `memoserve`."""
+
+from memoserve.cli import main
+
+main()
