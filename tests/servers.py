@@ -22,10 +22,10 @@ Protocol = Literal["h11", "httptools"]
 @contextlib.asynccontextmanager
 async def serving(app: ASGIApp, protocol: Protocol = "h11", **options: Any) -> AsyncGenerator[int]:
     """Serve an app with uvicorn in the running event loop; yields the port."""
+    chosen: dict[str, Any] = {"ws": "none", "lifespan": "off", **options}
     config = uvicorn.Config(
-        app, http=protocol, ws="none", lifespan="off", log_config=None, access_log=False,
-        timeout_graceful_shutdown=1, **options,
-    )  # fmt: skip
+        app, http=protocol, log_config=None, access_log=False, timeout_graceful_shutdown=1, **chosen
+    )
     server = uvicorn.Server(config)
     # Listening from here on: who connects early waits in the backlog.
     with socket.create_server(("127.0.0.1", 0)) as listener:
