@@ -4,7 +4,6 @@ Rule: Litestar makes the middleware of every route anew, after it has found the 
 lead to one cache, which knows the whole path, and back to the route that the request came from.
 """
 
-import logging
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -17,16 +16,14 @@ from litestar.handlers import HTTPRouteHandler, asgi
 from litestar.plugins import InitPlugin, ReceiveRoutePlugin
 from litestar.routes import BaseRoute, HTTPRoute
 
-from memoserve import CacheMiddleware, Rule, Store, TelemetryMiddleware
+from memoserve import Rule, Store, TelemetryMiddleware
 from memoserve._asgi import ASGIApp, Receive, Scope, Send
 from memoserve._rules import RuleBook, route_path
 from memoserve.telemetry.scrape import MetricsApp
-from memoserve_integrations._lifespan import answer_lifespan, living
+from memoserve_integrations._layers import answer_lifespan, cache_before, check_options, living
 from memoserve_integrations._openapi import METHODS, RESPONSE_FIELDS, is_covered
 
 __all__ = ["MemoservePlugin"]
-
-_logger = logging.getLogger("memoserve")
 
 _Precedence = tuple[int, ...]
 
@@ -71,8 +68,7 @@ class MemoservePlugin(InitPlugin, ReceiveRoutePlugin):
         self._front: ASGIApp = self._enter_cache
         if metrics_path is not None:
             self._front = TelemetryMiddleware(self._enter_cache)
-        # The one that serves is made later, when all handlers are known: what is wrong fails now.
-        CacheMiddleware(_leave_cache, rules=self._rules or [Rule("/")], **self._options)
+        check_options(self._rules, self._options)
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Add the layers, the route of the metrics, and what starts and ends with the app."""
@@ -153,12 +149,8 @@ class MemoservePlugin(InitPlugin, ReceiveRoutePlugin):
         if self._cache is None:
             marked = sorted(self._marked, key=lambda each: each[0])
             rules = (*self._rules, *(rule for _, rule in marked))
-            if rules:
-                self._all = RuleBook(rules)
-                self._cache = CacheMiddleware(_leave_cache, rules=rules, **self._options)
-            else:
-                _logger.warning("memoserve has no rules, and no handler asks for it by its opt")
-                self._cache = _leave_cache
+            self._all = RuleBook(rules) if rules else None
+            self._cache = cache_before(_leave_cache, rules, self._options)
         return self._cache
 
     async def _enter_cache(self, scope: Scope, receive: Receive, send: Send) -> None:

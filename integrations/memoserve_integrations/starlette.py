@@ -1,23 +1,56 @@
-"""memoserve for Starlette and FastAPI apps.
+"""memoserve for Starlette apps.
 
 Rule: one call before the app serves its first request; order and lifespan follow from it.
 """
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
+from typing import Any, TypeVar
 
 from starlette.applications import Starlette
+from starlette.routing import Route
 
-from memoserve import CacheMiddleware, Rule, TelemetryMiddleware
+from memoserve import Rule, Store, TelemetryMiddleware
+from memoserve._asgi import ASGIApp, Message, Receive, Scope, Send
+from memoserve._rules import RuleBook
 from memoserve.telemetry.scrape import MetricsApp
+from memoserve_integrations._layers import answer_lifespan, cache_before, check_options, living
+from memoserve_integrations._routes import Router, mark, marked_routes
 
-__all__ = ["install"]
+__all__ = ["cached", "install"]
+
+_Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
+
+
+def cached(**options: Any) -> Callable[[_Endpoint], _Endpoint]:
+    """Mark an endpoint as one whose answers may be reused, wherever it is routed.
+
+    `install` makes a rule of it, with the path and the methods of its route. The endpoint itself
+    stays as it is; without `install`, nothing happens.
+
+    Args:
+        options: Of `Rule`: `ttl=60`, `ignore=["/user"]`.
+
+    Raises:
+        ValueError: They are no options of a rule.
+    """
+    try:
+        Rule("/{model}", **options)  # What is wrong fails here, and not where it is routed.
+    except TypeError as error:
+        raise ValueError(f"cached({options!r}): {error}") from error
+
+    def marked(endpoint: _Endpoint) -> _Endpoint:
+        mark(endpoint, options)
+        return endpoint
+
+    return marked
 
 
 def install(
     app: Starlette,
     *,
-    rules: Iterable[Rule],
+    rules: Iterable[Rule] = (),
+    store: str | Store = "memory://",
     metrics_path: str | None = "/metrics",
     **options: Any,
 ) -> None:
@@ -26,8 +59,9 @@ def install(
     Middleware that is added afterwards is outside of both, where authentication belongs.
 
     Args:
-        app: A Starlette or FastAPI app that has not served anything yet.
-        rules: As for `CacheMiddleware`.
+        app: A Starlette app that has not served anything yet. Routes may be added until it does.
+        rules: As for `CacheMiddleware`; they come before those of endpoints marked by `cached`.
+        store: A URL, or a `Store`, which then stays the caller's to close.
         metrics_path: Where Prometheus finds the numbers; None for no telemetry.
         options: The other options of `CacheMiddleware`.
 
@@ -36,10 +70,69 @@ def install(
         RuntimeError: The app serves already.
         ModuleNotFoundError: Telemetry is wanted without the extra `prometheus`.
     """
-    options["rules"] = tuple(rules)
-    CacheMiddleware(app, **options)  # Starlette makes its own, but later: what is wrong fails now.
-    app.add_middleware(CacheMiddleware, **options)
+    rules = tuple(rules)
+    options["store"] = store
+    check_options(rules, options)
+    app.add_middleware(_CacheLayer, host=app, rules=rules, options=options)
     if metrics_path is not None:
-        metrics: Any = MetricsApp()  # An ASGI app will do, though the types do not say so.
         app.add_middleware(TelemetryMiddleware)
-        app.add_route(metrics_path, metrics, include_in_schema=False)
+        # First, since what is mounted at "/" leaves nothing to those behind it.
+        metrics: Any = MetricsApp()  # An ASGI app will do, though the types do not say so.
+        app.router.routes.insert(0, Route(metrics_path, metrics, include_in_schema=False))
+
+
+class _CacheLayer:
+    """The cache, made when all routes are known: as the app has started, or is first asked."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        host: Starlette,
+        rules: tuple[Rule, ...],
+        options: dict[str, Any],
+    ) -> None:
+        self._app = app
+        self._host = host
+        self._rules = rules
+        self._options = options
+        self._cache: ASGIApp | None = None
+        self._router: Router | None = None  # Where some requests have to be looked at twice.
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, self._attending(send))
+        elif scope["type"] == "http":
+            cache = self._open()
+            is_theirs = self._router is None or self._router.is_meant(scope)
+            await (cache if is_theirs else self._app)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _open(self) -> ASGIApp:
+        if self._cache is None:
+            routes = self._host.routes
+            marked = marked_routes(routes)
+            rules = (*self._rules, *(each.rule for each in marked))
+            if any(each.is_contested for each in marked):
+                self._router = Router(routes, RuleBook(rules), marked)
+            self._cache = cache_before(self._inner, rules, self._options)
+        return self._cache
+
+    async def _inner(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = answer_lifespan if scope["type"] == "lifespan" else self._app
+        await app(scope, receive, send)
+
+    def _attending(self, send: Send) -> Send:
+        """Start the cache when the app has started, which may have added routes, and end it."""
+        layers = AsyncExitStack()
+
+        async def attend_and_send(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                await layers.enter_async_context(living(self._open()))
+            elif message["type"].startswith("lifespan.shutdown."):
+                await layers.aclose()
+            await send(message)
+
+        return attend_and_send

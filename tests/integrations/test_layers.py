@@ -3,7 +3,7 @@
 import pytest
 
 from memoserve._asgi import Receive, Scope, Send
-from memoserve_integrations._lifespan import answer_lifespan, living
+from memoserve_integrations._layers import answer_lifespan, living
 
 
 async def test_an_app_lives_as_long_as_the_block() -> None:

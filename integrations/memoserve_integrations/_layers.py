@@ -1,17 +1,39 @@
-"""Lifespans of layers that are no part of the host's own.
+"""What the hosts have in common: how the layers are made, and how they live.
 
-Rule: the layers connect, flush and close when they hear the ASGI lifespan. Where the host does not
-tell them what it hears, `living` does.
+Rule: what is wrong fails when it is said, not at the first request, and where nothing is to be
+cached, requests go on as they were. The layers connect, flush and close when they hear the ASGI
+lifespan; where the host does not tell them what it hears, `living` does.
 """
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncGenerator
 from typing import Any
 
+from memoserve import CacheMiddleware, Rule
 from memoserve._asgi import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["answer_lifespan", "living"]
+__all__ = ["answer_lifespan", "cache_before", "check_options", "living"]
+
+_logger = logging.getLogger("memoserve")
+
+
+def check_options(rules: tuple[Rule, ...], options: dict[str, Any]) -> None:
+    """Fail if a cache cannot be made of these, though it is made later.
+
+    Raises:
+        ValueError: An option is wrong.
+    """
+    CacheMiddleware(answer_lifespan, rules=rules or [Rule("/")], **options)
+
+
+def cache_before(app: ASGIApp, rules: tuple[Rule, ...], options: dict[str, Any]) -> ASGIApp:
+    """Put the cache in front of an app, if there is a rule."""
+    if rules:
+        return CacheMiddleware(app, rules=rules, **options)
+    _logger.warning("nothing is cached: there are no rules, and no route asks for it")
+    return app
 
 
 async def answer_lifespan(scope: Scope, receive: Receive, send: Send) -> None:
