@@ -26,15 +26,34 @@ async def serving(app: ASGIApp, protocol: Protocol = "h11", **options: Any) -> A
     config = uvicorn.Config(
         app, http=protocol, log_config=None, access_log=False, timeout_graceful_shutdown=1, **chosen
     )
-    server = uvicorn.Server(config)
+    server = _PromptServer(config)
     # Listening from here on: who connects early waits in the backlog.
     with socket.create_server(("127.0.0.1", 0)) as listener:
         task = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             yield int(listener.getsockname()[1])
         finally:
-            server.should_exit = True
+            server.leave()
             await task
+
+
+class _PromptServer(uvicorn.Server):
+    """One that does not look every tenth of a second whether it should leave: it is told."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._leaving = asyncio.Event()
+
+    def leave(self) -> None:
+        self.should_exit = True
+        self._leaving.set()
+
+    async def main_loop(self) -> None:
+        counter = 0
+        while not await self.on_tick(counter):
+            counter += 1
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._leaving.wait(), 0.1)
 
 
 @dataclass
