@@ -18,12 +18,14 @@ from starlette.routing import Mount
 
 from memoserve import MemoryStore, Rule
 from tests.integrations.contract import Diary, Host
+from tests.integrations.in_django import DjangoHost
 from tests.integrations.in_fastapi import FastAPIHost
 from tests.integrations.in_litestar import LitestarHost
+from tests.integrations.in_quart import QuartHost
 from tests.integrations.in_starlette import StarletteHost
 from tests.servers import serving
 
-HOSTS: list[Host] = [StarletteHost(), FastAPIHost(), LitestarHost()]
+HOSTS: list[Host] = [StarletteHost(), FastAPIHost(), LitestarHost(), QuartHost(), DjangoHost()]
 
 MODEL = "/v1/model"
 _OF_ONE_EXCHANGE = {"date", "cache-status", "age"}  # What two servers do not say alike.
@@ -54,7 +56,7 @@ async def client_of(
 ) -> AsyncGenerator[httpx.AsyncClient]:
     async with (
         host.serve(diary, options, **more) as url,
-        httpx.AsyncClient(base_url=url, timeout=60) as client,
+        httpx.AsyncClient(base_url=url, timeout=60, verify=False) as client,  # noqa: S501 - no TLS.
     ):
         yield client
 
@@ -359,7 +361,7 @@ async def test_it_works_within_another_app(host: Host, diary: Diary) -> None:
     outer = Starlette(routes=[Mount("/outer", host.app(diary, {"rules": [Rule(MODEL)]}))])
     async with (
         serving(outer) as port,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}/outer") as client,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}/outer", timeout=60) as client,
     ):
         answers = [await ask(client) for _ in range(2)]
         page = await client.get("/metrics")
