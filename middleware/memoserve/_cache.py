@@ -29,6 +29,9 @@ class CacheMiddleware:
         store: A URL (`memory://?max_bytes=256mb`) or a `Store`, which then stays the caller's
             to close.
         namespace: The prefix of all keys. Caches with one store and one namespace share answers.
+        mode: With `"shadow"` the app answers every request, as if nothing were in front of it; the
+            store is filled, and the observer hears, of each request that would have been a hit,
+            whether its answer would have been the app's.
         client_control: Whether request directives (RFC 9111 §5.2.1) are followed. By default
             they are not, since a client that can force misses can force load.
         credentials: Names of the header fields that carry credentials, instead of the built-in
@@ -56,6 +59,7 @@ class CacheMiddleware:
         rules: Iterable[Rule],
         store: str | Store = "memory://",
         namespace: str = "memoserve",
+        mode: Literal["live", "shadow"] = "live",
         client_control: Literal["ignore", "obey"] = "ignore",
         credentials: Collection[str] | None = None,
         secret: str | bytes | None = None,
@@ -70,6 +74,7 @@ class CacheMiddleware:
         self.app = app
         options = Options(
             namespace=namespace,
+            mode=mode,
             client_control=client_control,
             credentials=credentials,
             secret=secret.encode() if isinstance(secret, str) else secret,

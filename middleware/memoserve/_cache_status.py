@@ -30,6 +30,7 @@ BypassReason = Literal[
     "when",
     "rule-error",  # A callable of the rule raised.
     "busy",  # flight_max_bytes is used up.
+    "shadow",  # The cache only watches.
 ]
 
 # Why the app was asked (RFC 9211 §2.2).

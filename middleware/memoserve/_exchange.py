@@ -70,10 +70,12 @@ class Exchange:
         self._vary_steps = 0
         try:
             reason = await question.read(message, self._receive)
-            if reason is None:
-                await self._answer()
-            else:
+            if reason is not None:
                 await self._pass_by(reason)
+            elif shared.options.mode == "shadow":
+                await self._answer_in_shadow()
+            else:
+                await self._answer()
         finally:
             question.close()
 
@@ -82,6 +84,14 @@ class Exchange:
         self._record.status, self._record.reason = "bypass", reason
         receive = replay(self._question.body.messages, self._receive)
         await self._shared.app(self._scope, receive, self._reply.passing_by(reason))
+
+    async def _answer_in_shadow(self) -> None:
+        """Let the app answer, whatever the store has."""
+        is_part = self._question.fields.asks_for_less or self._scope["method"] == "HEAD"
+        entry = None if is_part else await self._lookup()
+        if entry is not None and not self._is_fresh(entry):
+            entry = None
+        await self._upstream(None).call_in_shadow(entry)
 
     # From the store.
 
@@ -166,9 +176,9 @@ class Exchange:
 
     def _remember(self, entry: Entry, keys: tuple[str, ...], found: list[bytes | None]) -> None:
         """Keep an answer in memory as it was decoded, for requests that are spelled as this one."""
-        known, raw = self._question.known, found[0]
-        is_small = raw is not None and len(raw) <= HOT_BYTES
-        if known is not None and is_small and self._question.key is self._question.primary:
+        known, raw, shared = self._question.known, found[0], self._shared
+        is_hot = raw is not None and len(raw) <= HOT_BYTES and shared.options.mode == "live"
+        if known is not None and is_hot and self._question.key is self._question.primary:
             known.store_keys, known.found, known.entry = keys, found, entry
 
     async def _lookup_variant(self, marker: VaryMarker) -> Entry | None:

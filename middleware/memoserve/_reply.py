@@ -135,7 +135,7 @@ class Reply:
 
     def note_failure(self) -> None:
         """Call it an error if the app raised before the client had its whole answer."""
-        if self._record.sent is None:
+        if self._record.sent is None and self._record.status != "bypass":
             self._record.status = "error"
 
     async def _send_on(self, message: Message) -> None:

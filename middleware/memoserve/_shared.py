@@ -57,6 +57,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """The options of `CacheMiddleware`, checked."""
 
     namespace: str
+    mode: Literal["live", "shadow"]
     client_control: Literal["ignore", "obey"]
     credentials: Collection[str] | None
     secret: bytes | None
@@ -74,6 +75,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         if set("{}") & set(self.namespace):
             # Redis Cluster puts all keys with one text in braces on one server.
             raise ValueError(f"namespace must have no braces, unlike {self.namespace!r}")
+        if self.mode not in {"live", "shadow"}:
+            raise ValueError(f"mode must be 'live' or 'shadow', not {self.mode!r}")
         if self.client_control not in {"ignore", "obey"}:
             raise ValueError(
                 f"client_control must be 'ignore' or 'obey', not {self.client_control!r}"

@@ -14,6 +14,7 @@ from memoserve._asgi import (
     Message,
     Receive,
     Scope,
+    Send,
     ends_response,
     own_copy,
     replay,
@@ -21,7 +22,7 @@ from memoserve._asgi import (
 )
 from memoserve._conditional import validators_of, without_conditions
 from memoserve._entry import Entry
-from memoserve._events import FollowerJoined, FollowerLeft, RequestRecord
+from memoserve._events import FollowerJoined, FollowerLeft, RequestRecord, ShadowCompared
 from memoserve._fields import vary_values
 from memoserve._fill import Fill
 from memoserve._flight import Client, Flight, Landing, Verdict
@@ -29,6 +30,7 @@ from memoserve._lease import Turn
 from memoserve._policy import unreplayable_of, vary_of
 from memoserve._reply import Reply
 from memoserve._request import Question
+from memoserve._shadow import are_equal
 from memoserve._shared import Shared
 from memoserve._validation import validating
 from memoserve.stores import LeaseEnd
@@ -129,12 +131,33 @@ class Upstream:
     async def call_alone(self, *, has_fallback: bool) -> Withheld | None:
         """Call the app in this task, for this request alone."""
         self._record.status = "miss"
+        return await self._call(self._reply.answering(None), self._keep, has_fallback=has_fallback)
+
+    async def call_in_shadow(self, known: Entry | None) -> None:
+        """Call the app as if there were no cache, and store its answer or compare it."""
+        self._record.status, self._record.reason = "bypass", "shadow"
+
+        async def compare(fill: Fill, _cost: float) -> None:
+            if known is not None and fill.recorder.is_complete and not fill.recorder.is_too_large:
+                is_equal = are_equal(known, fill.recorder)
+                record = self._record
+                record.emit(ShadowCompared(record.model, "equal" if is_equal else "different"))
+
+        settle = self._keep if known is None else compare
+        await self._call(self._reply.passing_by("shadow"), settle, has_fallback=False)
+
+    async def _call(
+        self,
+        answer: Send,
+        settle: Callable[[Fill, float], Awaitable[None]],
+        *,
+        has_fallback: bool,
+    ) -> Withheld | None:
         fill = Fill(self._shared, self._question, self._scope["method"])
         await fill.begin()
         started = time.perf_counter()
         cost = 0.0
         is_withheld = False  # For a stale answer is better.
-        answer = self._reply.answering(None)
 
         async def send(message: Message) -> None:
             nonlocal cost, is_withheld
@@ -149,7 +172,7 @@ class Upstream:
                 return
             await answer(message)
             if ends_response(message, has_trailers=False):
-                await self._keep(fill, cost)
+                await settle(fill, cost)
 
         has_raised = False
         try:

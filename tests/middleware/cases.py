@@ -34,7 +34,7 @@ class Notes:
 def cached(app: Any, /, *, clock: Clock | None = None, **options: Any) -> CacheMiddleware:
     """Put a cache with one rule before an app; rule options and cache options may be mixed."""
     names = {  # Those of the cache; all others are the rule's.
-        "store", "namespace", "client_control", "credentials", "secret", "cache_status",
+        "store", "namespace", "mode", "client_control", "credentials", "secret", "cache_status",
         "max_canonical_bytes", "flight_max_bytes", "store_deadline", "lease", "observer",
     }  # fmt: skip
     cache_options = {name: options.pop(name) for name in names & options.keys()}
