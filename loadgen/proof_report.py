@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from loadgen.claim import claim_sentence, claim_table
 from loadgen.document import cache_model, run_document
 from loadgen.outcome import Outcome
 from loadgen.prove import Arm, Proof
@@ -49,6 +50,8 @@ def print_proof(console: Console, proof: Proof) -> None:
     """Print the table and what follows from it."""
     if proof.arms:
         console.print(_table(proof))
+    if (claims := claim_table(proof)) is not None:
+        console.print(claims)
     for sentence in _sentences(proof):
         console.print(sentence, soft_wrap=True)
     for arm in proof.arms.values():
@@ -101,6 +104,8 @@ def _sentences(proof: Proof) -> Iterator[str]:
     warm = proof.arms.get("warm Zipf")
     if cold and warm:
         yield _speed_up_sentence(cold, warm)
+    if (compared := claim_sentence(proof)) is not None:
+        yield compared
     without = proof.arms.get("no cache")
     if without and warm and not (without.void or warm.void):
         yield (

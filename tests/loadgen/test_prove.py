@@ -1,4 +1,5 @@
 import asyncio
+import functools
 import io
 import math
 from collections.abc import AsyncGenerator, Callable
@@ -50,6 +51,11 @@ def _proved(app: object, *, stop_after: float | None = None) -> Proof:
     return run_virtually(proving())
 
 
+@functools.cache
+def _ideal() -> Proof:
+    return _proved(CachedApp(inference=0.05))
+
+
 def _printed(proof: Proof) -> str:
     console = Console(file=io.StringIO(), width=110, markup=False)
     print_proof(console, proof)
@@ -58,7 +64,7 @@ def _printed(proof: Proof) -> str:
 
 
 def test_an_ideal_cache_is_proved() -> None:
-    proof = _proved(CachedApp(inference=0.05))
+    proof = _ideal()
 
     assert judge_proof(proof, Thresholds()) == []
     assert list(proof.arms) == ["no cache", "cold Zipf", "warm Zipf", "uniform", "respelled Zipf"]
@@ -71,7 +77,7 @@ def test_an_ideal_cache_is_proved() -> None:
 
 
 def test_the_arms_show_what_they_are_for() -> None:
-    arms = _proved(CachedApp(inference=0.05)).arms
+    arms = _ideal().arms
 
     ratios = {name: arm.explanation.observed for name, arm in arms.items()}
 
@@ -86,7 +92,7 @@ def test_the_arms_show_what_they_are_for() -> None:
 
 
 def test_the_report_has_a_row_for_each_arm_and_says_what_follows() -> None:
-    proof = _proved(CachedApp(inference=0.05))
+    proof = _ideal()
 
     text = _printed(proof)
 
@@ -98,6 +104,28 @@ def test_the_report_has_a_row_for_each_arm_and_says_what_follows() -> None:
     document = proof_document(proof)
     assert document["arms"]["cold Zipf"]["hit_ratio"]["efficiency"] == 1
     assert document["speed_up"]["all"] > 10
+
+
+def test_hits_misses_and_everything_stand_beside_the_usual_claim() -> None:
+    proof = _ideal()
+
+    rows = {
+        line.split("│")[1].strip(): [cell.strip() for cell in line.split("│")[2:-1]]
+        for line in _printed(proof).partition("usually claimed")[2].splitlines()
+        if line.startswith("│")
+    }
+
+    assert rows["no cache"][2:] == ["50.0", "50.0", "200–500", "800–1,500"]
+    assert rows["cold Zipf, misses"][2:] == ["50.0", "50.0", "", ""]
+    assert rows["warm Zipf, hits"][4:] == ["5–20", "30–50"]
+    assert rows["warm Zipf, misses"][:4] == ["0", "–", "–", "–"]
+    assert rows["no cache / warm Zipf, all"][4:] == ["10–25 ×", "15–30 ×"]
+    assert float(rows["no cache / warm Zipf, hits"][2].removesuffix(" ×")) > 10
+    hits, misses, everything = (
+        int(rows[f"cold Zipf, {part}"][0].replace(",", "")) for part in ("hits", "misses", "all")
+    )
+    assert hits + misses == everything
+    assert "were hits, where any cache could have had 100.0%" in _printed(proof)
 
 
 def test_a_key_made_of_bytes_fails_the_respelled_arm_only() -> None:
