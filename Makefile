@@ -57,6 +57,7 @@ bench: $(VENV)/.test ## what the cache costs, side by side with the bare app
 	$(BIN)/python -m bench.generator
 	$(BIN)/python bench/overload.py
 	PYTHONPATH=. $(BIN)/python bench/batching.py
+	$(BIN)/python -m bench.busy_models
 
 stack: $(VENV)/.demo ## serve what docker-compose.yml describes, as processes: nginx, 2 replicas, redis, prometheus
 	@$(BIN)/python -m reference_app.stack

@@ -16,7 +16,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["main"]
+__all__ = ["address_of", "main", "wait_until_ready"]
 
 _PATIENCE = 120.0  # Seconds until the models must have been loaded, on a slow disk too.
 _INTERRUPTED = 130
@@ -63,8 +63,8 @@ def _serving() -> Generator[str]:
         start_new_session=True,
     )
     try:
-        url = _address(server)
-        _wait_until_ready(server, url)
+        url = address_of(server)
+        wait_until_ready(server, url)
         yield url
     finally:
         server.terminate()
@@ -75,14 +75,24 @@ def _serving() -> Generator[str]:
             server.wait()
 
 
-def _address(server: "subprocess.Popen[str]") -> str:
+def address_of(server: "subprocess.Popen[str]") -> str:
+    """Return the URL that a server says it serves on.
+
+    Raises:
+        RuntimeError: It ended before.
+    """
     for line in server.stdout or ():
         if line.startswith("serving on "):
             return line.removeprefix("serving on ").strip()
     raise RuntimeError(f"the server ended with code {server.wait()} before it answered")
 
 
-def _wait_until_ready(server: "subprocess.Popen[str]", url: str) -> None:
+def wait_until_ready(server: "subprocess.Popen[str]", url: str) -> None:
+    """Wait for a server's models.
+
+    Raises:
+        RuntimeError: They did not come.
+    """
     deadline = time.monotonic() + _PATIENCE
     while server.poll() is None and time.monotonic() < deadline:
         try:

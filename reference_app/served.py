@@ -22,10 +22,6 @@ _Result = TypeVar("_Result")
 _Taken_contra = TypeVar("_Taken_contra", contravariant=True)
 _Given_co = TypeVar("_Given_co", covariant=True)
 
-# What the event loop has to do takes microseconds, and what is cached should not wait for models.
-# More would leave the models too little where a machine has other work as well.
-_NICE = 5
-
 _logger = logging.getLogger("reference_app")
 
 
@@ -73,7 +69,7 @@ class ServedModel(Generic[_Item, _Result]):
             max_wait=settings.batch_wait,
             length=length,
             group=group,
-            nice=_NICE,
+            nice=settings.model_nice,
             observer=observer,
         )
         self._breaker = Breaker(

@@ -65,6 +65,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     breaker_pause: Annotated[float, _seconds(3600)] = 10.0
     load_first: Annotated[bool, Meta(description="true or false")] = False
     torch_threads: Annotated[int, _whole(1, 256)] = 1
+    model_nice: Annotated[int, _whole(0, 19)] = 5
     max_text_chars: Annotated[int, _whole(100, 100_000)] = 10_000
     admin_token: Annotated[
         str, Meta(min_length=16, description="a secret of 16 characters or more")

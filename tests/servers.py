@@ -89,9 +89,12 @@ def request(
 class Wire:
     """A connection of a client that does what it is told, good manners or not."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, patience: float = 10
+    ) -> None:
         self._reader = reader
         self._writer = writer
+        self._patience = patience  # Seconds that anything may take.
 
     async def send(self, *pieces: bytes) -> None:
         for piece in pieces:
@@ -100,11 +103,11 @@ class Wire:
 
     async def until(self, mark: bytes) -> bytes:
         """Read on until these bytes have come."""
-        return await asyncio.wait_for(self._reader.readuntil(mark), 10)
+        return await asyncio.wait_for(self._reader.readuntil(mark), self._patience)
 
     async def rest(self) -> bytes:
         """Read until the server closes the connection."""
-        return await asyncio.wait_for(self._reader.read(-1), 10)
+        return await asyncio.wait_for(self._reader.read(-1), self._patience)
 
     async def answer(self, *, has_body: bool = True) -> Answer:
         """Read one whole response."""
@@ -136,7 +139,7 @@ class Wire:
         await self.until(b"\r\n")
 
     async def _exactly(self, size: int) -> bytes:
-        return await asyncio.wait_for(self._reader.readexactly(size), 10)
+        return await asyncio.wait_for(self._reader.readexactly(size), self._patience)
 
     def finish_sending(self) -> None:
         """Close one half of the connection: nothing more will be asked, answers are welcome."""
@@ -162,7 +165,9 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def wires(port: int, count: int, *, buffer: int = 0) -> AsyncGenerator[list[Wire]]:
+async def wires(
+    port: int, count: int, *, buffer: int = 0, patience: float = 10
+) -> AsyncGenerator[list[Wire]]:
     """Connect several clients; `buffer` bounds what the kernel receives for each of them."""
     opened: list[Wire] = []
     try:
@@ -172,7 +177,8 @@ async def wires(port: int, count: int, *, buffer: int = 0) -> AsyncGenerator[lis
             if buffer:
                 own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
             await asyncio.get_running_loop().sock_connect(own, ("127.0.0.1", port))
-            opened.append(Wire(*await asyncio.open_connection(sock=own, limit=2**20)))
+            streams = await asyncio.open_connection(sock=own, limit=2**20)
+            opened.append(Wire(*streams, patience))
         yield opened
     finally:
         for wire in opened:
