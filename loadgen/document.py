@@ -38,48 +38,13 @@ def run_document(
     warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return everything about a run as JSON values."""
-    records, rows = run.records, run.records.rows()
     return {
         "plan": plan_document(run.plan),
-        "sent": records.started,
-        "finished": records.finished,
-        "dropped": records.dropped,
-        "retried": records.retried,
-        "streamed": records.streamed,
-        "errors": records.errors,
-        "failures": dict(records.failures),
-        "elapsed": run.elapsed,
-        "rps": records.finished / run.elapsed,
-        "cpu": run.cpu,
-        "workers": run.workers,
-        "interrupted": run.interrupted,
-        "response": summary_document(summarize(records.responses(rows))),
-        "service": summary_document(summarize(records.services(rows))),
-        "first_byte": summary_document(summarize(records.first_bytes(rows))),
-        "lag": summary_document(summarize(records.lags())),
-        "outcomes": {
-            str(outcome): _group(run, records.rows(outcome))
-            for outcome in Outcome
-            if records.counts[outcome]
-        },
-        "models": {
-            model: _group(run, asked)
-            for model in run.plan.models
-            if (asked := [row for row in rows if run.plan.model(row) == model])
-        },
-        "hit_ratio": {
-            "observed": number(explanation.observed),
-            "achievable": number(explanation.achievable),
-            "predicted": number(predicted),
-            "efficiency": number(explanation.efficiency),
-        },
+        **_delivery(run),
+        **_latencies(run),
+        **_reuse(explanation, predicted),
         "speedup": number(speed_up(run)),
-        "cache": {"ttl": number(explanation.ttl), "capacity": explanation.capacity},
-        "causes": {str(cause): explanation.counts[cause] for cause in Cause},
-        "unexplained_count": len(explanation.unexplained),
-        "unexplained": _named(run.plan, explanation.unexplained),
-        "unexpected_count": len(explanation.unexpected),
-        "unexpected": _named(run.plan, explanation.unexpected),
+        **_misses(run.plan, explanation),
         "warnings": list(warnings),
         "series": run_series(run, explanation, forecast),
     }
@@ -131,6 +96,70 @@ def summary_document(summary: Summary) -> dict[str, float | int | None]:
 def cache_model(explanation: Explanation) -> CacheModel:
     """Return the model that a run was replayed through."""
     return CacheModel(explanation.ttl, explanation.capacity)
+
+
+def _delivery(run: Run) -> dict[str, Any]:
+    """Return what was sent and came back."""
+    records = run.records
+    return {
+        "sent": records.started,
+        "finished": records.finished,
+        "dropped": records.dropped,
+        "retried": records.retried,
+        "streamed": records.streamed,
+        "errors": records.errors,
+        "failures": dict(records.failures),
+        "elapsed": run.elapsed,
+        "rps": records.finished / run.elapsed,
+        "cpu": run.cpu,
+        "workers": run.workers,
+        "interrupted": run.interrupted,
+    }
+
+
+def _latencies(run: Run) -> dict[str, Any]:
+    """Return how long it took, all in all, by outcome and by model."""
+    records, rows = run.records, run.records.rows()
+    return {
+        "response": summary_document(summarize(records.responses(rows))),
+        "service": summary_document(summarize(records.services(rows))),
+        "first_byte": summary_document(summarize(records.first_bytes(rows))),
+        "lag": summary_document(summarize(records.lags())),
+        "outcomes": {
+            str(outcome): _group(run, records.rows(outcome))
+            for outcome in Outcome
+            if records.counts[outcome]
+        },
+        "models": {
+            model: _group(run, asked)
+            for model in run.plan.models
+            if (asked := [row for row in rows if run.plan.model(row) == model])
+        },
+    }
+
+
+def _reuse(explanation: Explanation, predicted: float) -> dict[str, Any]:
+    """Return what the cache did of what it could have done."""
+    return {
+        "hit_ratio": {
+            "observed": number(explanation.observed),
+            "achievable": number(explanation.achievable),
+            "predicted": number(predicted),
+            "efficiency": number(explanation.efficiency),
+        },
+        "cache": {"ttl": number(explanation.ttl), "capacity": explanation.capacity},
+    }
+
+
+def _misses(plan: Plan, explanation: Explanation) -> dict[str, Any]:
+    """Return why misses were misses, and which of them nobody can explain."""
+    return {
+        "causes": {str(cause): explanation.counts[cause] for cause in Cause},
+        "unexplained_count": len(explanation.unexplained),
+        "unexplained": _named(plan, explanation.unexplained),
+        "unexpected_count": len(explanation.unexpected),
+        "unexpected": _named(plan, explanation.unexpected),
+    }
 
 
 def _group(run: Run, rows: Sequence[int]) -> dict[str, Any]:

@@ -28,6 +28,11 @@ __all__ = ["cache_row", "queue_row", "runtime_row", "store_row", "variant_row"]
 _BOUNDS = {"min": 0, "max": 1}
 
 
+def _sum_by(label: str, series: str, legend: str = "") -> Query:
+    """Ask for the sums of some series by one of their labels, which names them."""
+    return Query(f"sum by ({label}) ({series})", legend or f"{{{{{label}}}}}")
+
+
 def _model_table() -> Panel:
     queries = {
         "Requests/s": f"sum by (model) ({ALL})",
@@ -87,14 +92,14 @@ def cache_row() -> tuple[Panel, ...]:
             f"Covered requests that went past the cache ({name(bypasses)}). `credentials`: decide"
             " with `private=`. `too_large`: raise max_request_bytes. `when`: as configured.",
             "reqps",
-            (Query(f"sum by (reason) ({rate(bypasses)})", "{{reason}}"),),
+            (_sum_by("reason", rate(bypasses)),),
         ),
         Panel(
             "Answers by what became of them",
             f"Whether the app's answers were stored ({name(writes)}), or why not. `uncacheable`:"
             " the response forbids it. `refused`: `admit` or `min_cost` did. `error`: the store.",
             "cps",
-            (Query(f"sum by (result) ({rate(writes)})", "{{result}}"),),
+            (_sum_by("result", rate(writes)),),
         ),
         Panel(
             "Model time avoided",
@@ -112,8 +117,8 @@ def cache_row() -> tuple[Panel, ...]:
             f" ({name(catalogue.KEY_COLLISIONS)}): somebody makes them on purpose.",
             "reqps",
             (
-                Query(f"sum by (model) ({rate(catalogue.KEY_REFUSALS)})", "{{model}} refused"),
-                Query(f"sum by (model) ({rate(catalogue.KEY_COLLISIONS)})", "{{model}} collided"),
+                _sum_by("model", rate(catalogue.KEY_REFUSALS), "{{model}} refused"),
+                _sum_by("model", rate(catalogue.KEY_COLLISIONS), "{{model}} collided"),
             ),
         ),
         Panel(
@@ -121,7 +126,7 @@ def cache_row() -> tuple[Panel, ...]:
             "In shadow mode, whether the stored answer is what the model says now"
             f" ({name(catalogue.SHADOW_COMPARISONS)}). Any `different`: do not go live yet.",
             "cps",
-            (Query(f"sum by (result) ({rate(catalogue.SHADOW_COMPARISONS)})", "{{result}}"),),
+            (_sum_by("result", rate(catalogue.SHADOW_COMPARISONS)),),
             overrides=(
                 named("different", color={"mode": "fixed", "fixedColor": "red"}),
                 named("equal", color={"mode": "fixed", "fixedColor": "green"}),
@@ -196,8 +201,8 @@ def queue_row() -> tuple[Panel, ...]:
             f" ({name(catalogue.FLIGHT_WAITERS)}).",
             "none",
             (
-                Query(f"sum by (model) ({now(length)})", "{{model}} queued"),
-                Query(f"sum by (model) ({now(catalogue.FLIGHT_WAITERS)})", "{{model}} coalesced"),
+                _sum_by("model", now(length), "{{model}} queued"),
+                _sum_by("model", now(catalogue.FLIGHT_WAITERS), "{{model}} coalesced"),
             ),
         ),
         Panel(
@@ -211,7 +216,7 @@ def queue_row() -> tuple[Panel, ...]:
             f"Answered with 503 and Retry-After ({name(shed)}): the queue was full, or the turn"
             " did not come in time. More replicas, or a higher limit.",
             "reqps",
-            (Query(f"sum by (model) ({rate(shed)})", "{{model}}"),),
+            (_sum_by("model", rate(shed)),),
         ),
         Panel(
             "Calls in a batch",
@@ -250,7 +255,7 @@ def store_row() -> tuple[Panel, ...]:
             "Calls of the store",
             f"Lookups and writes that do IO ({name(calls, '_count')}); none for a store in memory.",
             "cps",
-            (Query(f"sum by (operation) ({rate(calls, '_count', of=OF)})", "{{operation}}"),),
+            (_sum_by("operation", rate(calls, "_count", of=OF)),),
         ),
         Panel(
             "p99 of the store",
@@ -276,22 +281,22 @@ def store_row() -> tuple[Panel, ...]:
             f"Bytes that are held ({name(usage)}) of those that may be ({name(limit)}).",
             "bytes",
             (
-                Query(f"sum by (store) ({now(usage, OF)})", "{{store}} holds"),
-                Query(f"sum by (store) ({now(limit, OF)})", "{{store}} may hold"),
+                _sum_by("store", now(usage, OF), "{{store}} holds"),
+                _sum_by("store", now(limit, OF), "{{store}} may hold"),
             ),
         ),
         Panel(
             "Entries in the store",
             f"({name(catalogue.STORE_ENTRIES)})",
             "none",
-            (Query(f"sum by (store) ({now(catalogue.STORE_ENTRIES, OF)})", "{{store}}"),),
+            (_sum_by("store", now(catalogue.STORE_ENTRIES, OF)),),
         ),
         Panel(
             "Dropped before their time",
             f"For lack of room ({name(catalogue.STORE_EVICTIONS)}). With a falling hit ratio: give"
             " the store more.",
             "cps",
-            (Query(f"sum by (store) ({rate(catalogue.STORE_EVICTIONS, of=OF)})", "{{store}}"),),
+            (_sum_by("store", rate(catalogue.STORE_EVICTIONS, of=OF)),),
         ),
         Panel(
             "Redis: commands and clients",
@@ -340,13 +345,13 @@ def runtime_row() -> tuple[Panel, ...]:
             "Requests under way",
             f"({name(catalogue.REQUEST_ACTIVE)})",
             "none",
-            (Query(f"sum by (model) ({now(catalogue.REQUEST_ACTIVE)})", "{{model}}"),),
+            (_sum_by("model", now(catalogue.REQUEST_ACTIVE)),),
         ),
         Panel(
             "Workers",
             f"Processes that the numbers of a replica are the sum of ({name(workers)}).",
             "none",
-            (Query(f"sum by (instance) ({now(workers, OF)})", "{{instance}}"),),
+            (_sum_by("instance", now(workers, OF)),),
         ),
         Panel(
             "Scrapes",
@@ -358,13 +363,13 @@ def runtime_row() -> tuple[Panel, ...]:
             "Versions",
             f"Replicas by the version they run ({name(catalogue.BUILD_INFO)}).",
             "none",
-            (Query(f"sum by (version) ({now(catalogue.BUILD_INFO, OF)})", "{{version}}"),),
+            (_sum_by("version", now(catalogue.BUILD_INFO, OF)),),
         ),
         Panel(
             "Labels that overflowed",
             f"Counted under `other` ({name(catalogue.LABEL_OVERFLOWS)}): anything above nothing"
             " means that a label comes from outside.",
             "cps",
-            (Query(f"sum by (label) ({rate(catalogue.LABEL_OVERFLOWS, of=OF)})", "{{label}}"),),
+            (_sum_by("label", rate(catalogue.LABEL_OVERFLOWS, of=OF)),),
         ),
     )
