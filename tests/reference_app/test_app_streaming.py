@@ -114,7 +114,7 @@ async def test_stream_is_true_or_false(stream: str) -> None:
     async with running() as client:
         response: httpx.Response = await client.post(
             "/v1/summarize",
-            content='{"text": "a", "stream": %s}' % stream,  # noqa: UP031
+            content='{"text": "a", "stream": %s}' % stream,  # noqa: UP031  (braces)
             headers={"Content-Type": "application/json"},
         )
 

@@ -112,7 +112,7 @@ async def opened(
 async def until(locator: Locator, attribute: str, condition: Callable[[str], bool]) -> None:
     """Wait for an attribute; the page's policy forbids Playwright to do so in the page."""
     async with asyncio.timeout(120):
-        while not condition(await locator.get_attribute(attribute) or ""):  # noqa: ASYNC110
+        while not condition(await locator.get_attribute(attribute) or ""):  # noqa: ASYNC110  (a browser)
             await asyncio.sleep(0.1)
 
 

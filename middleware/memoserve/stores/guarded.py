@@ -105,7 +105,7 @@ class GuardedStore:
 
     async def set(self, key: str, value: bytes, ttl: float, /) -> bool:
         """Keep the value; False if the store did not."""
-        call = lambda: _succeed(self._store.set(key, value, ttl))  # noqa: E731
+        call = lambda: _succeed(self._store.set(key, value, ttl))  # noqa: E731  (read once)
         return await self._call("set", call, otherwise=False)
 
     async def add(self, key: str, value: bytes, ttl: float, /) -> bytes | None:

@@ -107,7 +107,7 @@ async def test_who_has_lost_the_lease_stores_nothing(store: SharedStore, key: st
     """The next owner's answer is newer, or will be (bug 37, bug 38)."""
     await store.take_lease(key, "late", 0.01)
     async with asyncio.timeout(10):
-        while not (await store.take_lease(key, "next", 60)).is_ours:  # noqa: ASYNC110
+        while not (await store.take_lease(key, "next", 60)).is_ours:  # noqa: ASYNC110  (a server)
             await asyncio.sleep(0.01)
 
     assert not await store.end_lease(key, "late", "stored", b"late", 60)

@@ -245,7 +245,7 @@ async def test_a_lease_that_comes_too_late_is_given_back(redis_url: str) -> None
     link.leases.take = take
 
     async with asyncio.timeout(10):
-        while not (await store.take_lease("late", "other", 60)).is_ours:  # noqa: ASYNC110
+        while not (await store.take_lease("late", "other", 60)).is_ours:  # noqa: ASYNC110  (a server)
             await asyncio.sleep(0.01)
     await store.aclose()
 
@@ -328,7 +328,7 @@ async def test_replicas_are_read_where_that_is_asked(
     before = lookups_of(replicas)
 
     async with asyncio.timeout(10):
-        while await store.get("replicated") != b"value" or lookups_of(replicas) == before:  # noqa: ASYNC110
+        while await store.get("replicated") != b"value" or lookups_of(replicas) == before:  # noqa: ASYNC110  (a server)
             await asyncio.sleep(0.01)
     await store.aclose()
 

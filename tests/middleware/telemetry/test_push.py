@@ -79,7 +79,7 @@ def receiving() -> Iterator[Receiver]:
             self.end_headers()
             self.wfile.write(answer)
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (its name)
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:

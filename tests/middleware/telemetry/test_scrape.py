@@ -366,7 +366,7 @@ async def test_metrics_are_for_a_network_or_a_token(
     observer: OTelObserver, address: str, authorization: str, status: int
 ) -> None:
     """Bug 18: what is not public is not shown by accident."""
-    app = MetricsApp(observer, allow=["10.0.0.0/8"], token="sesame")  # noqa: S106
+    app = MetricsApp(observer, allow=["10.0.0.0/8"], token="sesame")  # noqa: S106  (no secret)
     peer = (address, 1234) if address else None
 
     async with knocking(app, peer, authorization) as client:
