@@ -8,7 +8,7 @@ words and loses its address.
 import posixpath
 import re
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeAlias, cast, get_args
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -19,7 +19,9 @@ from memoserve._events import CacheStatus, Outcome, WriteResult
 from memoserve.telemetry import BYPASSES, CACHE_STATUS, OUTCOME, REASON, RESULT, STORE_WRITES
 from observability.table import table
 
-__all__ = ["MADE", "on_files", "on_page_markdown"]
+__all__ = ["MADE", "on_config", "on_files", "on_page_markdown"]
+
+Entry: TypeAlias = "str | list[Entry] | dict[str, Entry]"  # Of the navigation, as YAML has it.
 
 _ROOT = Path(__file__).parent.parent
 
@@ -34,6 +36,23 @@ MADE = {
 _MEASURED = re.compile(r"^## Measured\n\n(.*?)(?=^## )", re.MULTILINE | re.DOTALL)
 _FENCE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s:#]+)(#[^)\s]*)?\)")
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Take from the navigation what is not there, and add what it does not name."""
+    pages = {path.name for path in Path(config.docs_dir).glob("*.md")} | set(MADE)
+    given = cast("list[Entry]", config["nav"] or [])
+    kept = [entry for entry in given if _targets(entry) & pages]
+    config.nav = [*kept, *sorted(pages - {name for entry in kept for name in _targets(entry)})]
+    return config
+
+
+def _targets(entry: Entry) -> set[str]:
+    """Return the pages that an entry of the navigation leads to, those below it included."""
+    if isinstance(entry, str):
+        return {entry}
+    entries = list(entry.values()) if isinstance(entry, dict) else entry
+    return {page for inner in entries for page in _targets(inner)}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -1,8 +1,6 @@
 """What the documents show is what runs: README, guides, and every page of the site."""
 
 import ast
-import importlib.util
-import inspect
 import itertools
 import json
 import re
@@ -17,11 +15,12 @@ from typing import Any
 
 import click
 import pytest
-import yaml  # type: ignore[import-untyped]  # types-PyYAML would be one package more.
+import yaml
 from uvicorn.main import main as uvicorn_cli
 
 from docs.made_pages import MADE
 from loadgen.cli import cli as loadgen_cli
+from memoserve._commands import group as memoserve_cli
 from tests.asgi import JSON, ask
 from tests.documents import ROOT, Block, blocks, blocks_of, documents
 
@@ -86,7 +85,11 @@ def _parse_click(command: click.Command) -> Callable[[list[str]], object]:
     def parse(arguments: list[str]) -> object:
         name, inner, rest = command.name or "", command, arguments
         while isinstance(inner, click.Group) and rest and not rest[0].startswith("-"):
-            name, inner, rest = rest[0], inner.commands[rest[0]], rest[1:]
+            name, rest = rest[0], rest[1:]
+            found = inner.get_command(click.Context(inner), name)
+            if found is None:
+                raise click.UsageError(f"there is no command {name!r}")
+            inner = found
         if "--help" in rest:
             return inner
         return inner.make_context(name, list(rest), resilient_parsing=False)
@@ -107,25 +110,13 @@ def _parse_pip(arguments: list[str]) -> object:
     return arguments
 
 
-def _memoserve_cli() -> click.Command | None:
-    if importlib.util.find_spec("memoserve.cli") is None:
-        return None
-    found = [
-        value
-        for _, value in inspect.getmembers(importlib.import_module("memoserve.cli"))
-        if isinstance(value, click.Group)
-    ]
-    return found[0]
-
-
 PARSERS: dict[tuple[str, ...], Callable[[list[str]], object]] = {
     ("python", "-m", "loadgen"): _parse_click(loadgen_cli),
+    ("memoserve",): _parse_click(memoserve_cli),
     ("uvicorn",): _parse_click(uvicorn_cli),
     ("make",): _parse_make,
     ("pip",): _parse_pip,
 }
-if (memoserve_cli := _memoserve_cli()) is not None:
-    PARSERS[("memoserve",)] = _parse_click(memoserve_cli)
 
 
 def parsed(command: str) -> list[object]:
@@ -179,9 +170,13 @@ def _our_own_settings() -> Block:
     "block", [_our_own_settings(), *blocks("toml", "json", "yaml")], ids=lambda each: each.place
 )
 def test_every_block_of_settings_is_well_formed(block: Block) -> None:
-    read = {"toml": tomllib.loads, "json": json.loads, "yaml": yaml.safe_load}[block.language]
+    readers: dict[str, Callable[[str], Any]] = {
+        "toml": tomllib.loads,
+        "json": json.loads,
+        "yaml": yaml.safe_load,
+    }
 
-    assert read(block.text)
+    assert readers[block.language](block.text)
 
 
 def test_every_make_target_that_is_named_exists() -> None:
