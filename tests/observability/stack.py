@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import yaml  # type: ignore[import-untyped] # It has no types.
+import yaml
 
 __all__ = ["PROGRAMS", "Stack", "running"]
 

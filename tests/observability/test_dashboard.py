@@ -15,7 +15,7 @@ from typing import Any
 import jsonschema
 import promql_parser
 import pytest
-import yaml  # type: ignore[import-untyped] # Nor has this.
+import yaml
 
 from memoserve.telemetry import INSTRUMENTS, prometheus_label, prometheus_names
 from observability.grafana.builders import STATUS_COLOURS

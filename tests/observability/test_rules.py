@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped] # It has no types.
+import yaml
 
 from memoserve.telemetry import INSTRUMENTS, prometheus_label, prometheus_names
 
