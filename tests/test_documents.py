@@ -63,8 +63,10 @@ def test_blocks_are_found_in_every_kind_of_document() -> None:
     assert sum(block.file == "docs/index.md" for block in PYTHON) >= 4  # Indented ones, too.
 
 
-QUICK_STARTS = [*list(blocks_of(ROOT / "README.md", "python"))[:1]]
-QUICK_STARTS += blocks_of(ROOT / "docs" / "index.md", "python")
+QUICK_STARTS = [
+    *blocks_of(ROOT / "README.md", "python"),
+    *blocks_of(ROOT / "docs" / "index.md", "python"),
+]
 
 
 @pytest.mark.parametrize("block", QUICK_STARTS, ids=lambda each: each.place)
