@@ -101,8 +101,8 @@ class HeaderFilter:
     """
 
     def __init__(self, vary: Collection[bytes], credentials: Collection[bytes] | None) -> None:
-        self._keyed = (*ALWAYS_KEYED, *sorted(set(vary).difference(ALWAYS_KEYED)))
-        self._nothing: list[Lines] = [None] * len(self._keyed)
+        self.keyed = (*ALWAYS_KEYED, *sorted(set(vary).difference(ALWAYS_KEYED)))
+        self._nothing: list[Lines] = [None] * len(self.keyed)
         self._credentials = credentials
         self._kinds: dict[bytes, tuple[_Kind | None, bytes, int | None] | None] = {}
 
@@ -146,7 +146,7 @@ class HeaderFilter:
         """Find out what a name means: its kind, its spelling, its place in the key, or nothing."""
         lowered = bytes(name).lower()
         kind = self._kind_of(lowered)
-        place = self._keyed.index(lowered) if lowered in self._keyed else None
+        place = self.keyed.index(lowered) if lowered in self.keyed else None
         learned = None if kind is None and place is None else (kind, lowered, place)
         if len(self._kinds) < _KEPT_NAMES:
             self._kinds[name] = learned

@@ -29,7 +29,12 @@ from memoserve._rules import Coverage
 from memoserve._shared import HOT_BYTES, Known, Shared
 from memoserve._tags import resource_tag
 
-__all__ = ["Question"]
+__all__ = ["KEY_PARTS", "Question"]
+
+KEY_PARTS = (
+    "rule", "method", "scheme", "path", "raw_path", "query_string", "fields", "credentials",
+    "epoch", "variant",
+)  # fmt: skip
 
 _Result = TypeVar("_Result")
 
@@ -189,7 +194,7 @@ class Question:
             self._require_nothing_of_the_body()
         pieces = self.body.chunks if canonical is None else (canonical,)
         return functools.partial(
-            cache_key, self._shared.options.namespace, self._key_parts(), pieces
+            cache_key, self._shared.options.namespace, self.key_parts(), pieces
         )
 
     def _require_nothing_of_the_body(self) -> None:
@@ -216,7 +221,8 @@ class Question:
         is_heard = self.scope["method"] == "QUERY" or self._shared.options.client_control == "obey"
         return is_heard and b"no-transform" in cache_control(self.fields.cache_control)
 
-    def _key_parts(self) -> list[Any]:
+    def key_parts(self) -> list[Any]:
+        """Return all that the key is made of beside the body, in the order of `KEY_PARTS`."""
         scope, rule = self.scope, self.coverage.rule
         epoch = rule.epoch
         credentials = self.fields.credentials if rule.private == "partition" else ()
