@@ -16,7 +16,7 @@ def main() -> NoReturn:
     try:
         from memoserve._commands import run  # noqa: PLC0415  (only who has the extra has click)
     except ModuleNotFoundError as error:
-        if error.name not in {"click", "rich"}:
+        if (error.name or "").partition(".")[0] not in {"click", "rich"}:
             raise
         sys.exit("memoserve: the command line needs an extra: pip install 'memoserve[cli]'")
     sys.exit(run())

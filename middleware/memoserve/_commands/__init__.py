@@ -9,6 +9,8 @@ import sys
 
 import click
 
+from memoserve._commands.key import key
+
 __all__ = ["group", "run"]
 
 _INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it.
@@ -22,6 +24,10 @@ def group() -> None:
     Exit codes: 0 all is well, 1 a problem was found or a server was not reached, 2 the command
     was used wrongly, 130 it was interrupted.
     """
+
+
+for _command in (key,):
+    group.add_command(_command)
 
 
 def run() -> int:

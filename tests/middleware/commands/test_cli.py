@@ -51,7 +51,7 @@ def test_python_runs_it_as_a_module(module: str) -> None:
     assert done.stdout.startswith("memoserve")
 
 
-@pytest.mark.parametrize("missing", ["click"])
+@pytest.mark.parametrize("missing", ["click", "rich"])
 def test_without_the_extra_one_sentence_names_it(missing: str) -> None:
     code = f"import sys; sys.modules[{missing!r}] = None; from memoserve.cli import main; main()"
 

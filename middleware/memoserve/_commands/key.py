@@ -1,0 +1,103 @@
+"""`memoserve key`: the key of a request, and what it is made of."""
+
+import asyncio
+from typing import Any
+
+import click
+
+from memoserve._commands._requests import (
+    cache_options,
+    make_request,
+    make_settings,
+    read_request,
+    request_options,
+)
+from memoserve._commands._terminal import Problem, json_option, make_console, print_json
+from memoserve._keyed import Keyed, keyed
+
+__all__ = ["key"]
+
+
+@click.command()
+@click.argument("source", required=False)
+@click.option("--curl", metavar="COMMAND", help="A curl command line, quoted as one argument.")
+@request_options
+@cache_options
+@json_option
+def key(*, source: str | None, curl: str | None, as_json: bool, **options: Any) -> None:
+    """Show canonical form, key (MD5) and material of a request.
+
+    SOURCE is a file, - for standard input, or a JSON text itself; it holds a body or a curl
+    command line. The key is the one that a cache with the given rule uses.
+    """
+    if (source is None) == (curl is None):
+        raise click.UsageError("give either SOURCE or --curl")
+    if curl is not None:
+        sent = make_request(curl.encode("utf-8", "surrogateescape"), options)
+    else:
+        sent = read_request(source or "", options)
+    found = asyncio.run(keyed(sent, make_settings(sent, options)))
+    if found.rule is None:
+        raise Problem(f"no rule covers {sent.method} {sent.path}")
+    if found.bypass:
+        raise Problem(f"this request goes past the cache: {found.bypass}")
+    if as_json:
+        print_json(_document(found))
+    else:
+        _show(found)
+
+
+def _document(found: Keyed) -> dict[str, Any]:
+    material = {name: _said(value) for name, value in found.material}
+    return {
+        "key": found.md5,
+        "index": found.index,
+        "verifier": found.verifier.hex(),
+        "canonical": found.is_canonical,
+        "refusal": found.refusal or None,
+        "body": _text(found.body),
+        "material": material,
+    }
+
+
+def _show(found: Keyed) -> None:
+    console = make_console()
+    console.print(f"key        {found.md5}", style="bold", soft_wrap=True)
+    console.print(f"index      {found.index}", soft_wrap=True)
+    console.print(f"verifier   {found.verifier.hex()}", soft_wrap=True)
+    if found.is_canonical:
+        console.print("body       by its canonical form", soft_wrap=True)
+    else:
+        line = f"body       by its bytes: {found.refusal}"
+        console.print(line, style="yellow", soft_wrap=True)
+    for line in _text(found.body).splitlines():
+        console.print(f"           {line}", soft_wrap=True)
+    console.print("material", style="bold")
+    for name, value in found.material:
+        said = _said(value)
+        lines = said if isinstance(said, dict) else {"": said}
+        for field, text in lines.items():
+            label = f"{name} {field}".strip()
+            console.print(f"  {label:<22} {text}", soft_wrap=True)
+
+
+def _said(value: Any) -> Any:
+    """Return a part of the material as text; header fields as a mapping."""
+    if isinstance(value, tuple):
+        return {_text(name): _line(lines) for name, lines in value}
+    return _line(value)
+
+
+def _line(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(_line(line) for line in value)
+    return value if isinstance(value, str) else _text(value)
+
+
+def _text(raw: bytes) -> str:
+    """Return bytes as text; what is none, as hexadecimal digits."""
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        return raw.hex()
+    return text if text.replace("\n", "").replace("\t", "").isprintable() else raw.hex()
