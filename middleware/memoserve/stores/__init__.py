@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import msgspec
 
+from memoserve.stores._sizes import bytes_of
 from memoserve.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ _REDIS_SCHEMES = (
     "rediss+sentinel",
 )  # fmt: skip
 _TIERED = "tiered+"
-_UNITS = {"kb": 1024, "mb": 1024**2, "gb": 1024**3}
 
 
 @runtime_checkable
@@ -178,7 +178,7 @@ def _open_memory(url: str) -> Store:
     limit = options.pop("max_bytes", "256mb")
     if options or place:
         raise ValueError(f"store must be like memory://?max_bytes=256mb, not {url!r}")
-    return MemoryStore(_bytes_of(limit))
+    return MemoryStore(bytes_of(limit))
 
 
 def _open_redis(url: str) -> "RedisStore":
@@ -200,14 +200,4 @@ def _open_tiered(url: str) -> Store:
     from memoserve.stores.tiered import TieredStore  # noqa: PLC0415  (as above)
 
     size = sizes[-1].removeprefix("max_bytes=") if sizes else "256mb"
-    return TieredStore(back, MemoryStore(_bytes_of(size)))
-
-
-def _bytes_of(text: str) -> int:
-    """Read `1048576`, `512kb`, `256mb` or `2gb`."""
-    number, unit = text[:-2], text[-2:].lower()
-    if unit not in _UNITS:
-        number, unit = text, ""
-    if not number.isdecimal():
-        raise ValueError(f"max_bytes must be a number of bytes, kb, mb or gb, not {text!r}")
-    return int(number) * _UNITS.get(unit, 1)
+    return TieredStore(back, MemoryStore(bytes_of(size)))
