@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from memoserve._cache import CacheMiddleware
 from memoserve._errors import (
+    ConfigError,
     CorruptEntryError,
     MemoserveError,
     OverloadedError,
@@ -20,14 +21,17 @@ from memoserve.stores.memory import MemoryStore
 if TYPE_CHECKING:
     from memoserve.admission import AdmissionMiddleware
     from memoserve.batching import MicroBatcher
+    from memoserve.config import Memoserve
     from memoserve.telemetry.middleware import TelemetryMiddleware
     from memoserve.variants import VariantMiddleware
 
 __all__ = [
     "AdmissionMiddleware",
     "CacheMiddleware",
+    "ConfigError",
     "CorruptEntryError",
     "MemoryStore",
+    "Memoserve",
     "MemoserveError",
     "MicroBatcher",
     "Observer",
@@ -44,6 +48,7 @@ __all__ = [
 
 _ON_FIRST_USE = {  # Not everyone needs them, and importing memoserve must stay quick.
     "AdmissionMiddleware": "memoserve.admission",
+    "Memoserve": "memoserve.config",
     "MicroBatcher": "memoserve.batching",
     "TelemetryMiddleware": "memoserve.telemetry.middleware",
     "VariantMiddleware": "memoserve.variants",

@@ -1,9 +1,10 @@
 """The errors of memoserve.
 
-Rule: none of them ever reaches a client; wrong configuration is a plain `ValueError`.
+Rule: none of them ever reaches a client; wrong configuration is a `ValueError`, too.
 """
 
 __all__ = [
+    "ConfigError",
     "CorruptEntryError",
     "MemoserveError",
     "OverloadedError",
@@ -16,6 +17,18 @@ __all__ = [
 
 class MemoserveError(Exception):
     """Base of all errors that memoserve raises itself."""
+
+
+class ConfigError(MemoserveError, ValueError):
+    """What `memoserve.toml` or the environment say cannot be.
+
+    Attributes:
+        problems: Each thing that is wrong, after the file and line, or the variable, that says it.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
 
 
 class UnkeyableBodyError(MemoserveError):
