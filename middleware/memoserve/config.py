@@ -111,12 +111,13 @@ def stack(configuration: Configuration, app: ASGIApp) -> Stack:
     if variants is not None:
         with _blaming(configuration, "variants"):
             outer = _varied(cache, variants)
+    if not metrics.enabled:
+        return Stack(outer, cache, outer, None)
     with _blaming(configuration, "metrics"):
-        page = metrics_page(metrics)
-        if metrics.enabled:
-            outer = TelemetryMiddleware(outer, metrics_port=metrics.port, metrics_host=metrics.host)
-    is_served = metrics.enabled and metrics.path != "none"
-    return Stack(outer, cache, page, metrics.path if is_served else None)
+        measured = TelemetryMiddleware(outer, metrics_port=metrics.port, metrics_host=metrics.host)
+        if metrics.path == "none":
+            return Stack(measured, cache, measured, None)
+        return Stack(measured, cache, metrics_page(metrics), metrics.path)
 
 
 def _varied(app: ASGIApp, table: VariantsTable) -> ASGIApp:

@@ -9,7 +9,9 @@ import sys
 
 import click
 
+from memoserve._commands.check import check
 from memoserve._commands.key import key
+from memoserve._commands.schema import schema
 
 __all__ = ["group", "run"]
 
@@ -26,7 +28,7 @@ def group() -> None:
     """
 
 
-for _command in (key,):
+for _command in (check, key, schema):
     group.add_command(_command)
 
 

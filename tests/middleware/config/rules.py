@@ -31,3 +31,6 @@ def summaries(*, ttl: float = 60.0) -> list[Rule]:
 
 def failing() -> list[Rule]:
     raise LookupError("no weights")
+
+
+with_functions = [Rule("/v1/functions", admit=is_complete, ends_with=b"[DONE]")]
