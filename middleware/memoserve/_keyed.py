@@ -5,7 +5,7 @@ Rule: the key is made by the code that the cache itself runs; here its material 
 
 import time
 from collections.abc import Collection, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -65,7 +65,8 @@ class Keyed(msgspec.Struct, frozen=True, kw_only=True):
     verifier: bytes = b""
     refusal: str = ""  # Why the bytes of the body stand for it; empty if its canonical form does.
     body: bytes = b""  # The canonical form, or the bytes.
-    material: tuple[tuple[str, Any], ...] = ()  # Beside the body; fields as name and value.
+    material: tuple[tuple[str, str | bytes], ...] = ()  # Beside fields and body.
+    fields: tuple[tuple[str, tuple[bytes, ...]], ...] = ()  # Those that are there: their lines.
 
     @property
     def md5(self) -> str:
@@ -103,7 +104,8 @@ async def keyed(sent: SentRequest, settings: CacheSettings) -> Keyed:
         verifier=question.key.verifier,
         refusal=refusal,
         body=body,
-        material=_material(question, shared.filter_for(coverage).keyed),
+        material=_material(question),
+        fields=_fields(question, shared.filter_for(coverage).keyed),
     )
 
 
@@ -135,11 +137,20 @@ def _refusal(question: Question, options: Options) -> str:
     return ""
 
 
-def _material(question: Question, names: Sequence[bytes]) -> tuple[tuple[str, Any], ...]:
+def _material(question: Question) -> tuple[tuple[str, str | bytes], ...]:
     named = dict(zip(KEY_PARTS, question.key_parts(), strict=True))
-    fields = zip(names, named["fields"], strict=True)
-    named["fields"] = tuple((name, lines) for name, lines in fields if lines is not None)
+    del named["fields"]
     return tuple(named.items())
+
+
+def _fields(
+    question: Question, names: Sequence[bytes]
+) -> tuple[tuple[str, tuple[bytes, ...]], ...]:
+    return tuple(
+        (name.decode("latin-1"), lines if isinstance(lines, tuple) else (lines,))
+        for name, lines in zip(names, question.fields.keyed, strict=True)
+        if lines is not None
+    )
 
 
 def _whole(body: bytes) -> Receive:

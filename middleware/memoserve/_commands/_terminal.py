@@ -12,7 +12,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-__all__ = ["Problem", "json_option", "make_console", "print_json", "read_source"]
+__all__ = ["Problem", "json_option", "make_console", "print_json", "read_source", "said"]
 
 _PLAIN_WIDTH = 160  # Columns off a terminal: no line is cut, and logs can be read.
 _LITERALS = ("{", "[", '"', "curl ")  # What such an argument begins with is no file's name.
@@ -52,3 +52,14 @@ def read_source(argument: str) -> bytes:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise click.UsageError(f"cannot read {argument}: {reason}") from error
+
+
+def said(value: str | bytes) -> str:
+    """Return what can be read of a value: text, or hexadecimal digits."""
+    if isinstance(value, str):
+        return value
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        return value.hex()
+    return text if text.replace("\n", "").replace("\t", "").isprintable() else value.hex()

@@ -12,7 +12,13 @@ from memoserve._commands._requests import (
     read_request,
     request_options,
 )
-from memoserve._commands._terminal import Problem, json_option, make_console, print_json
+from memoserve._commands._terminal import (
+    Problem,
+    json_option,
+    make_console,
+    print_json,
+    said,
+)
 from memoserve._keyed import Keyed, keyed
 
 __all__ = ["key"]
@@ -48,15 +54,15 @@ def key(*, source: str | None, curl: str | None, as_json: bool, **options: Any) 
 
 
 def _document(found: Keyed) -> dict[str, Any]:
-    material = {name: _said(value) for name, value in found.material}
     return {
         "key": found.md5,
         "index": found.index,
         "verifier": found.verifier.hex(),
         "canonical": found.is_canonical,
         "refusal": found.refusal or None,
-        "body": _text(found.body),
-        "material": material,
+        "body": said(found.body),
+        "material": {name: said(value) for name, value in found.material},
+        "fields": {name: [said(line) for line in lines] for name, lines in found.fields},
     }
 
 
@@ -70,34 +76,11 @@ def _show(found: Keyed) -> None:
     else:
         line = f"body       by its bytes: {found.refusal}"
         console.print(line, style="yellow", soft_wrap=True)
-    for line in _text(found.body).splitlines():
+    for line in said(found.body).splitlines():
         console.print(f"           {line}", soft_wrap=True)
     console.print("material", style="bold")
     for name, value in found.material:
-        said = _said(value)
-        lines = said if isinstance(said, dict) else {"": said}
-        for field, text in lines.items():
-            label = f"{name} {field}".strip()
-            console.print(f"  {label:<22} {text}", soft_wrap=True)
-
-
-def _said(value: Any) -> Any:
-    """Return a part of the material as text; header fields as a mapping."""
-    if isinstance(value, tuple):
-        return {_text(name): _line(lines) for name, lines in value}
-    return _line(value)
-
-
-def _line(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ", ".join(_line(line) for line in value)
-    return value if isinstance(value, str) else _text(value)
-
-
-def _text(raw: bytes) -> str:
-    """Return bytes as text; what is none, as hexadecimal digits."""
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError:
-        return raw.hex()
-    return text if text.replace("\n", "").replace("\t", "").isprintable() else raw.hex()
+        console.print(f"  {name:<18} {said(value)}".rstrip(), soft_wrap=True)
+    for name, lines in found.fields:
+        for each in lines:
+            console.print(f"  {name:<18} {said(each)}".rstrip(), soft_wrap=True)
