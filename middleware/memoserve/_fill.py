@@ -33,7 +33,7 @@ from memoserve._policy import (
 from memoserve._request import Question
 from memoserve._rules import Rule, StoredResponse
 from memoserve._shared import Shared
-from memoserve._tags import Tokens, group_tag, purge_mark, read_tokens, tag_key
+from memoserve._tags import Tokens, group_tag, is_purged, purge_mark, read_tokens, tag_key
 
 __all__ = ["Fill"]
 
@@ -51,6 +51,7 @@ class Fill:
         self.head: ResponseHead | None = None
         self._sharing = Sharing.LEADER
         self.tokens: Tokens | None = ()
+        self._tags = question.tags  # Whose tokens come first.
         self._asked = self._answered = 0.0  # By the cache's clock.
         self.turn: Turn | None = None  # To ask the app, where processes take turns.
         self.is_replay = False  # What is recorded is another process's answer.
@@ -61,7 +62,8 @@ class Fill:
         The last one is the mark of all purges, for the tags that the answer will name.
         """
         namespace = self._shared.options.namespace
-        keys = list(self._question.tags)
+        self._tags = self._question.tags
+        keys = list(self._tags)
         if not callable(self._rule.tags):
             keys += (tag_key(namespace, "tag", tag) for tag in self._rule.tags)
         keys.append(purge_mark(namespace))
@@ -149,7 +151,7 @@ class Fill:
         tokens = await self._all_tokens(response)
         if tokens is None:
             return "error" if self.tokens is None else "refused"
-        return "stored" if await self._write(response, admitted, tokens) else "error"
+        return await self._write(response, admitted, tokens)
 
     def _storage(self) -> Storage | None:
         """Return for how long the answer may be used, None if it must not be stored."""
@@ -196,12 +198,14 @@ class Fill:
         except Exception as error:  # noqa: BLE001  (the user's code may raise anything)
             self._shared.log_once(f"tags of the rule {self._rule.path!r}", error)
             return None
-        if not names:
+        late = self._question.tags[len(self._tags) :]  # Known since the answer has said Vary.
+        if not names and not late:
             return tuple(known)
-        computed = await read_tokens(self._shared.store, names)
-        if computed is None or await read_tokens(self._shared.store, [mark[0]]) != (mark,):
+        found = await read_tokens(self._shared.store, [*late, *names])
+        if found is None or await read_tokens(self._shared.store, [mark[0]]) != (mark,):
             return None
-        return (*known, *computed)
+        first, own = known[: len(self._tags)], known[len(self._tags) :]
+        return (*first, *found[: len(late)], *own, *found[len(late) :])
 
     def _computed_tags(self, response: StoredResponse) -> list[str]:
         """Return the keys of the tags that the answer names, or that follow from it."""
@@ -216,7 +220,9 @@ class Fill:
             names += (group_tag(namespace, host, group) for group in group_names(groups))
         return names
 
-    async def _write(self, response: StoredResponse, storage: Storage, tokens: Tokens) -> bool:
+    async def _write(
+        self, response: StoredResponse, storage: Storage, tokens: Tokens
+    ) -> WriteResult:
         question = self._question
         implicit = len(question.tags)
         entry = Entry(
@@ -239,7 +245,13 @@ class Fill:
             marker = encode(VaryMarker(question.primary.verifier, names))
             await self._shared.store.set(question.primary.index, marker, storage.kept_for)
         keep = self._shared.store.set if self.turn is None else self.turn.store
-        return await keep(question.key.index, encode(entry), storage.kept_for)
+        if not await keep(question.key.index, encode(entry), storage.kept_for):
+            return "error"
+        index = question.key.index
+        if self.tokens and await is_purged(self._shared.look_up, index, self.tokens[-1]):
+            await self._shared.store.delete(index)
+            return "refused"
+        return "stored"
 
 
 def _ends_with(chunks: list[bytes], ending: bytes | None) -> bool:

@@ -27,7 +27,7 @@ from memoserve._policy import Demands, Terms, demands_of
 from memoserve._recall import spelling
 from memoserve._rules import Coverage
 from memoserve._shared import HOT_BYTES, Known, Shared
-from memoserve._tags import resource_tag
+from memoserve._tags import question_tag, resource_tag
 
 __all__ = ["KEY_PARTS", "Question"]
 
@@ -129,6 +129,9 @@ class Question:
         if names:
             values = vary_values(self.scope["headers"], names)
             self.key = derived_key(self.primary, self._shared.options.namespace, values)
+            tag = question_tag(self.primary.index)
+            if tag not in self.tags:  # A purge of the question does not know this key.
+                self.tags = (*self.tags, tag)
 
     @property
     def keyed_method(self) -> str:

@@ -4,12 +4,23 @@ Rule: a purge replaces a tag's random token, and an entry is a miss unless it ca
 token of each of its tags, as read when its fill began. So a purge lists nothing, needs no index
 that could grow or be evicted, and beats a fill that is under way; a token that is lost turns
 hits into misses, never a purge into nothing.
+
+One question is purged without a tag that every hit would have to look up: its entry is deleted,
+and whoever writes one asks afterwards whether that was purged meanwhile, and deletes it again:
+
+    the purge       the mark of all purges, a token of the question, then delete the entry
+    a fill          read the mark, call the app, write the entry, then read mark and token
+
+Each step ends before the next begins. So if the fill finds mark or token to be the old one, the
+purge has not deleted yet, and will. Only answers that vary by fields of the request carry the
+token itself, as they lie under keys that a purge does not know.
 """
 
 import asyncio
 import hashlib
 import os
-from collections.abc import Collection, Iterable, Sequence
+import re
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
 from memoserve.stores import Store
@@ -21,7 +32,9 @@ __all__ = [
     "Tokens",
     "group_tag",
     "implicit_tags",
+    "is_purged",
     "purge_mark",
+    "question_tag",
     "read_tokens",
     "renew_tokens",
     "resource_tag",
@@ -31,6 +44,10 @@ __all__ = [
 Tokens = tuple[tuple[str, bytes], ...]  # A tag's key in the store, and its token.
 
 _TOKEN_TTL = 90 * 86_400.0  # Seconds; no answer outlives it, so a month or two would do.
+_QUESTION_TTL = 86_400.0  # No call of the app takes a day; a purge for each question stays cheap.
+
+
+Reader = Callable[[Sequence[str]], Awaitable[list[bytes | None]]]
 
 
 class KeyReader(Protocol):
@@ -74,14 +91,25 @@ class Purger:
         tags: Iterable[str] = (),
         rule: str | None = None,
         model: str | None = None,
+        key: str | None = None,
         everything: bool = False,
     ) -> None:
         """Purge what carries any of the tags, what a rule (its path) or a model stored, or all.
 
         Answers that are being made at this moment are purged too.
 
+        Args:
+            tags: Names.
+            rule: A rule's path.
+            model: A label.
+            key: One question, by its MD5 as `memoserve key` prints it, with or without the
+                namespace; with it go all answers to it that vary by fields of the request. Who
+                shares a call that has begun before may still get its answer.
+            everything: All that the namespace has.
+
         Raises:
-            ValueError: Nothing was named, or one name where there should be several.
+            ValueError: Nothing was named, one name where there should be several, or a key that
+                can be none.
             Exception: Whatever the store raises; then not all of it may be purged.
         """
         if isinstance(tags, str):
@@ -93,9 +121,21 @@ class Purger:
             keys.append(tag_key(self._namespace, "model", model))
         if everything:
             keys.append(tag_key(self._namespace, "everything"))
-        if not keys:
-            raise ValueError("purge needs tags, a rule, a model, or everything=True")
+        index = None if key is None else _index_of(self._namespace, key)
+        if not keys and index is None:
+            raise ValueError("purge needs tags, a rule, a model, a key, or everything=True")
         await renew_tokens(self._store, self._namespace, keys)
+        if index is not None:
+            await self._store.set(question_tag(index), os.urandom(16), _QUESTION_TTL)
+            await self._store.delete(index)
+
+
+def _index_of(namespace: str, key: str) -> str:
+    """Return where the answer to a question is kept."""
+    md5 = key.removeprefix(f"{namespace}:").lower()
+    if not re.fullmatch("[0-9a-f]{32}", md5):
+        raise ValueError(f"a key is an MD5 in 32 hexadecimal digits, not {key!r}")
+    return f"{namespace}:{md5}"
 
 
 def tag_key(namespace: str, kind: str, name: str = "") -> str:
@@ -123,6 +163,11 @@ def resource_tag(namespace: str, host: bytes, path: str, query: bytes) -> str:
 def group_tag(namespace: str, host: bytes, group: str) -> str:
     """Return the key of a cache group's tag; groups belong to an origin (RFC 9875 §2)."""
     return tag_key(namespace, "group", f"{host.decode('latin-1')} {group}")
+
+
+def question_tag(index: str) -> str:
+    """Return the key of the token of one question, by the index of its primary key."""
+    return f"{index}:question"
 
 
 def purge_mark(namespace: str) -> str:
@@ -161,3 +206,14 @@ async def read_tokens(store: TokenStore, keys: Collection[str]) -> Tokens | None
             return None
         tokens.append((key, token))
     return tuple(tokens)
+
+
+async def is_purged(reader: Reader, index: str, mark: tuple[str, bytes]) -> bool:
+    """Tell whether a question may have been purged since the mark of all purges was read.
+
+    It is asked after the entry was written. In doubt it was.
+    """
+    key, token = mark
+    # Nobody ever sets the last: so a store that has the others in memory asks further, too.
+    present, purged, _ = await reader((key, question_tag(index), f"{key}:nothing"))
+    return present != token and (purged is not None or present is None)

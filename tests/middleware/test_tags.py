@@ -74,6 +74,8 @@ async def test_a_purge_replaces_the_tokens_that_it_names_and_no_others(
         ({"tags": []}, "purge needs"),
         ({"everything": False}, "purge needs"),
         ({"tags": "news"}, "'news'"),
+        ({"key": "news"}, "32 hexadecimal digits, not 'news'"),
+        ({"key": f"other:{'0' * 32}"}, "32 hexadecimal digits"),
     ],
 )
 async def test_a_purge_of_nothing_is_refused(purged: dict[str, object], message: str) -> None:
