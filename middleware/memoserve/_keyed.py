@@ -16,7 +16,7 @@ from memoserve._errors import UnkeyableBodyError
 from memoserve._events import RequestRecord
 from memoserve._keys import cache_key, canonical_json
 from memoserve._request import KEY_PARTS, Question
-from memoserve._rules import Rule, RuleBook, route_path
+from memoserve._rules import Rule, RuleBook
 from memoserve._shared import Options, Shared
 
 __all__ = ["CacheSettings", "Keyed", "keyed"]
@@ -86,14 +86,14 @@ async def keyed(sent: SentRequest, settings: CacheSettings) -> Keyed:
         ValueError: The settings cannot be those of a cache.
     """
     scope = sent.scope()
-    book, options = RuleBook(settings.rules), settings.options()
-    coverage = book.find(sent.method, route_path(scope))
+    book, options = RuleBook(settings.rules, settings.credentials), settings.options()
+    coverage = book.find(scope)
     if coverage is None:
         return Keyed(rule=None)
     shared = Shared(_NO_APP, options, settings.rules, "memory://", None)
     record = RequestRecord(0.0)
     record.variant = settings.variant
-    question = Question(shared, coverage, scope, record, shared.filter_for(coverage).read(scope))
+    question = Question(shared, coverage, scope, record, coverage.fields.read(scope))
     bypass = await question.read(None, _whole(sent.body))
     if bypass is not None:
         return Keyed(rule=coverage.rule, bypass=bypass)
@@ -105,7 +105,7 @@ async def keyed(sent: SentRequest, settings: CacheSettings) -> Keyed:
         refusal=refusal,
         body=body,
         material=_material(question),
-        fields=_fields(question, shared.filter_for(coverage).keyed),
+        fields=_fields(question, coverage.fields.keyed),
     )
 
 
