@@ -21,7 +21,7 @@ from memoserve._config_sources import KEYS, SECRETS, Given, RuleSource, fields_o
 from memoserve._curl import SentRequest
 from memoserve._events import RequestRecord
 from memoserve._keyed import CacheSettings, keyed
-from memoserve._rules import Rule, RuleBook, route_path
+from memoserve._rules import Rule, route_path
 from memoserve.config import stack
 
 __all__ = ["DEFAULT", "Answered", "Setting", "answered", "rule_settings", "settings", "warnings_of"]
@@ -133,20 +133,20 @@ async def answered(configuration: Configuration, sent: SentRequest) -> Answered:
         return Answered(is_metrics=True)
     alone = _alone(configuration)
     record, again = await _sent(alone, sent), await _sent(alone, sent)
-    coverage = RuleBook(configuration.rules).find(sent.method, route_path(scope))
-    if coverage is None:
+    found = await keyed(sent, _key_settings(configuration, record.variant))
+    if found.rule is None:
         return Answered(variant=record.variant)
-    number = next(n for n, rule in enumerate(configuration.rules) if rule is coverage.rule)
+    number = next(n for n, rule in enumerate(configuration.rules) if rule is found.rule)
     return Answered(
         rule=f"rules[{number}]",
-        path=coverage.rule.path,
+        path=found.rule.path,
         source=configuration.origins[number].place,
         model=record.model,
         variant=record.variant,
         bypass=record.reason,
         key=record.key,
         is_stable=record.key == again.key,
-        refusal=(await keyed(sent, _key_settings(configuration, record.variant))).refusal,
+        refusal=found.refusal,
     )
 
 

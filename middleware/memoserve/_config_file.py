@@ -23,6 +23,14 @@ class MetricsTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     enabled: Annotated[
         bool, key("Whether anything is measured and traced at all.", "true or false")
     ] = True
+    http_duration: Annotated[
+        bool,
+        key(
+            "Measure `http.server.request.duration`, too, of every HTTP request, unless an "
+            "instrumentation of the server or the framework does so already.",
+            "true or false",
+        ),
+    ] = False
     path: Annotated[
         str,
         key(

@@ -114,7 +114,12 @@ def stack(configuration: Configuration, app: ASGIApp) -> Stack:
     if not metrics.enabled:
         return Stack(outer, cache, outer, None)
     with _blaming(configuration, "metrics"):
-        measured = TelemetryMiddleware(outer, metrics_port=metrics.port, metrics_host=metrics.host)
+        measured = TelemetryMiddleware(
+            outer,
+            http_duration=metrics.http_duration,
+            metrics_port=metrics.port,
+            metrics_host=metrics.host,
+        )
         if metrics.path == "none":
             return Stack(measured, cache, measured, None)
         return Stack(measured, cache, metrics_page(metrics), metrics.path)
