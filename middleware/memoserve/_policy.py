@@ -52,8 +52,9 @@ _EXCHANGE_ONLY = frozenset(
         b"age", b"baggage", b"cache-status", b"cf-ray", b"date", b"openai-processing-ms",
         b"request-id", b"server-timing", b"set-cookie", b"traceparent",
         b"traceresponse", b"tracestate", b"x-amzn-requestid", b"x-amzn-trace-id",
-        b"x-cloud-trace-context", b"x-correlation-id", b"x-process-time", b"x-request-id",
-        b"x-response-time", b"x-runtime", b"x-trace-id",
+        b"x-bentoml-request-id", b"x-bentoml-trace-id", b"x-cloud-trace-context",
+        b"x-correlation-id", b"x-process-time", b"x-request-id", b"x-response-time",
+        b"x-runtime", b"x-trace-id",
     }
 )  # fmt: skip
 _NOT_REPLAYED = _HOP_BY_HOP | _EXCHANGE_ONLY

@@ -238,6 +238,7 @@ def test_no_date_breaks_anything(value: bytes) -> None:
         b"Set-Cookie", b"date", b"Age", b"X-Request-ID", b"traceparent", b"tracestate",
         b"X-RateLimit-Remaining", b"x-rate-limit-reset", b"RateLimit", b"RateLimit-Policy",
         b"server-timing", b"x-process-time", b"cf-ray", b"openai-processing-ms", b"x-b3-traceid",
+        b"X-BentoML-Request-ID", b"X-BentoML-Trace-ID",
         b"cache-status", b"connection", b"Keep-Alive", b"transfer-encoding", b"trailer", b"upgrade",
     ],
 )  # fmt: skip
