@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 VENV := .venv
+HOSTS := .venv-hosts
 BIN := $(VENV)/bin
 WHEEL_VENV := build/wheel-venv
 WHEEL_PIP := $(WHEEL_VENV)/bin/python -m pip --disable-pip-version-check --quiet
@@ -13,7 +14,7 @@ CHECKED := middleware integrations reference_app loadgen observability bench doc
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve stack up down load clean-metrics test faults check docs bench soak models wheel wheel-test clean
+.PHONY: help demo serve stack up down load clean-metrics test faults check hosts docs bench soak models wheel wheel-test clean
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
@@ -42,6 +43,11 @@ check: $(VENV)/.test ## lint, formatting and types
 
 docs: $(VENV)/.test ## build the documentation into site/, strictly
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+hosts: $(HOSTS)/.installed $(VENV)/.system ## test BentoML, LitServe and Ray Serve, whose packages have an environment of their own
+	CONTRACT_HOSTS="bentoml litserve ray_serve" BENTOML_DO_NOT_TRACK=True RAY_USAGE_STATS_ENABLED=0 \
+		$(HOSTS)/bin/python -m pytest -o filterwarnings=default \
+		tests/integrations/test_contract.py tests/integrations/replicas.py
 
 bench: $(VENV)/.test ## what the cache costs, side by side with the bare app
 	$(BIN)/python bench/overhead.py
@@ -99,7 +105,7 @@ wheel-test: wheel $(VENV)/.system ## run the tests against the wheel, in an envi
 	MEMOSERVE_FROM_WHEEL=1 $(WHEEL_VENV)/bin/python -m pytest -m 'not faults' $(TESTS)
 
 clean: ## remove the environment and everything that was made
-	rm -rf $(VENV) $(WHEEL_VENV) dist site .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(HOSTS) $(WHEEL_VENV) dist site .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # The environments. Both install the project itself in place, so edits count at once.
 
@@ -118,6 +124,15 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.test: $(VENV)/.demo
 	@echo "installing what the tests need"
 	@$(PIP) install --progress-bar on --constraint constraints.txt --editable . --group test
+	@touch $@
+
+$(HOSTS)/.installed: pyproject.toml tests/integrations/hosts-constraints.txt
+	@echo "installing BentoML, LitServe and Ray"
+	@$(PYTHON) -m venv $(HOSTS)
+	@$(HOSTS)/bin/python -m pip --disable-pip-version-check --quiet install \
+		--constraint tests/integrations/hosts-constraints.txt pip
+	@$(HOSTS)/bin/python -m pip --quiet install --progress-bar on \
+		--constraint tests/integrations/hosts-constraints.txt --editable . --group hosts
 	@touch $@
 
 $(VENV)/.system: tests/system-packages.sh | $(VENV)/bin/python
