@@ -1,0 +1,48 @@
+"""All layers as one: for hosts that make their middleware themselves, in processes of their own.
+
+Rule: what is wrong fails where it is said, and everything that cannot travel to another process,
+connections, threads and numbers, is made where the requests arrive.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from memoserve import CacheMiddleware, Rule, Store, TelemetryMiddleware
+from memoserve._asgi import ASGIApp, Receive, Scope, Send
+from memoserve._rules import route_path
+from memoserve.telemetry.scrape import MetricsApp
+
+__all__ = ["checked_options", "layers"]
+
+
+def checked_options(
+    *, rules: Iterable[Rule], store: str | Store, metrics_path: str | None, **options: Any
+) -> dict[str, Any]:
+    """Return the options of `layers`, which a host is to be given with it.
+
+    Raises:
+        ValueError: One of them is wrong.
+    """
+    if metrics_path is not None and not metrics_path.startswith("/"):
+        raise ValueError(f"metrics_path must start with a slash, not be {metrics_path!r}")
+    options |= {"rules": tuple(rules), "store": store}
+    CacheMiddleware(_nothing, **options)
+    return {**options, "metrics_path": metrics_path}
+
+
+def layers(app: ASGIApp, *, metrics_path: str | None, **options: Any) -> ASGIApp:
+    """Put the cache in front of an app, telemetry in front of the cache, and the page beside it."""
+    cache = CacheMiddleware(app, **options)
+    if metrics_path is None:
+        return cache
+    metrics = MetricsApp()
+
+    async def choose(scope: Scope, receive: Receive, send: Send) -> None:
+        is_page = scope["type"] == "http" and route_path(scope) == metrics_path
+        await (metrics if is_page else cache)(scope, receive, send)
+
+    return TelemetryMiddleware(choose)
+
+
+async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    """Stand for the app that is not there yet."""
