@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+# Django reads it at the first use of a setting, in the documentation's examples, too.
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.integrations.django_settings")
+
 
 def pytest_sessionstart() -> None:
     """Fail a run that means to test the wheel and would test the checkout."""

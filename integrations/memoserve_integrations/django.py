@@ -5,7 +5,7 @@ included. What Django makes for one person (answers with `Set-Cookie`, to reques
 never shared, unless a rule says so.
 """
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from django.conf import settings
@@ -20,7 +20,10 @@ __all__ = ["install"]
 
 
 def install(
-    application: ASGIApp, *, rules: Iterable[Rule] | None = None, **options: Any
+    application: Callable[..., Awaitable[None]],
+    *,
+    rules: Iterable[Rule] | None = None,
+    **options: Any,
 ) -> ASGIApp:
     """Return the application with the cache in front of it, and telemetry in front of the cache.
 
@@ -50,7 +53,7 @@ def install(
     return _with_metrics(TelemetryMiddleware(cache), metrics_path)
 
 
-def _with_lifespan(application: ASGIApp) -> ASGIApp:
+def _with_lifespan(application: Callable[..., Awaitable[None]]) -> ASGIApp:
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         # Django takes no lifespan, and would end the server's at once.
         app = answer_lifespan if scope["type"] == "lifespan" else application

@@ -37,7 +37,6 @@ def install(
 
     Raises:
         ValueError: A rule or an option is wrong.
-        AssertionError: The app serves already, which Quart's own `add_url_rule` says.
         ModuleNotFoundError: Telemetry is wanted without the extra `prometheus`.
     """
     host: Any = app  # Quart types each message apart.

@@ -8,7 +8,8 @@ same tests against each of them, the real one in its installed version, over HTT
    (none at all where they are None: some tests compare). A host that has processes of its own
    overrides `serve` instead, and lacks the claims "closing" and "inside", which look into the app.
 2. Say aloud what it cannot do: `lacks = {"websockets": "Django speaks HTTP only"}`. The names are
-   the arguments of `@claim` in `test_contract.py`; what is lacked is not tested.
+   the arguments of `@claim` in `test_contract.py`; what is lacked is not tested, and a test sees to
+   it that docs/hosts.md says it in the same words.
 3. Add it to `HOSTS` in `test_contract.py`.
 
 The app of the contract, in which `answer` is the function of this module:

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from asgiref.sync import markcoroutinefunction
-from django.conf import settings
 from django.core.asgi import get_asgi_application
 from django.http import (
     Http404,
@@ -22,22 +21,6 @@ from django.views.decorators.http import require_GET, require_POST
 from memoserve._asgi import ASGIApp, Receive, Scope, Send
 from memoserve_integrations.django import install
 from tests.integrations.contract import Diary, Host, answer, pieces
-
-settings.configure(
-    ALLOWED_HOSTS=["*"],
-    LOGGING_CONFIG=None,
-    MIDDLEWARE=[
-        "django.middleware.security.SecurityMiddleware",
-        "django.contrib.sessions.middleware.SessionMiddleware",
-        "django.middleware.common.CommonMiddleware",
-        "django.middleware.csrf.CsrfViewMiddleware",
-        "django.middleware.clickjacking.XFrameOptionsMiddleware",
-        "tests.integrations.in_django.LookupErrors",
-    ],
-    ROOT_URLCONF="tests.integrations.in_django",
-    SECRET_KEY="only-of-the-tests",  # noqa: S106
-    SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies",
-)
 
 
 class DjangoHost(Host):

@@ -314,3 +314,17 @@ async def test_what_is_mounted_at_the_root_leaves_room_for_the_metrics() -> None
     install(app, rules=[Rule("/")])
 
     assert (await ask(app, path="/metrics", method="GET")).status == 200
+
+
+async def test_an_app_that_does_not_start_says_why() -> None:
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncGenerator[None]:
+        raise LookupError("no model")
+        yield
+
+    app = Starlette(lifespan=lifespan)
+    install(app, rules=[Rule("/")])
+
+    with pytest.raises(RuntimeError, match="LookupError: no model"):
+        async with living(app):
+            pytest.fail("it has not started")
