@@ -18,7 +18,5 @@ _SAMPLES = ("0", "00000000-0000-0000-0000-000000000000")
 
 def is_covered(book: RuleBook, method: str, path_format: str) -> bool:
     """Tell whether a rule covers an operation, `/v1/models/{model}/infer`."""
-    return any(
-        book.find(method, re.sub(r"{[^}]*}", sample, path_format)) is not None
-        for sample in _SAMPLES
-    )
+    paths = (re.sub(r"{[^}]*}", sample, path_format) for sample in _SAMPLES)
+    return any(book.find({"method": method, "path": path}) is not None for path in paths)

@@ -15,7 +15,7 @@ from starlette.routing import PARAM_REGEX, BaseRoute, Host, Match
 
 from memoserve import Rule
 from memoserve._asgi import Scope
-from memoserve._rules import RuleBook, route_path
+from memoserve._rules import RuleBook
 from memoserve_integrations._openapi import METHODS
 
 __all__ = ["MarkedRoute", "Router", "mark", "marked_routes"]
@@ -166,7 +166,7 @@ class Router:
 
     def is_meant(self, scope: Scope) -> bool:
         """Tell whether the cache may have this request."""
-        found = self._book.find(scope["method"], route_path(scope))
+        found = self._book.find(scope)
         if found is None or id(found.rule) not in self._contested:
             return True
         endpoint = self._endpoint(self._routes, dict(scope))  # FastAPI's routes write into it.

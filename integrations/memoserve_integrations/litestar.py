@@ -141,7 +141,7 @@ class MemoservePlugin(InitPlugin, ReceiveRoutePlugin):
         wanted = scope["route_handler"].opt.get(_OPT)
         if wanted is not None or self._all is None:
             return wanted is False
-        found = self._all.find(scope["method"], path)
+        found = self._all.find({"method": scope["method"], "path": path})
         return found is not None and all(found.rule is not rule for rule in self._rules)
 
     def _open(self) -> ASGIApp:
