@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from pydantic import BaseModel
 
 from memoserve import Rule
@@ -142,3 +142,18 @@ def test_fields_that_are_hidden_are_not_documented() -> None:
     install(app, cache_status=False)
 
     assert fields_in(app, "/model") == set()
+
+
+async def test_a_hit_skips_the_dependencies() -> None:
+    """bug 20."""
+    app = FastAPI()
+    seen: list[str] = []
+
+    async def dependency() -> None:
+        seen.append("dependency")
+
+    app.post("/model", dependencies=[Depends(dependency)])(cached()(endpoint()))
+    install(app, clock=lambda: 1e9)
+
+    assert await asked(app, "/model") == MISS_AND_HIT
+    assert seen == ["dependency"]

@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 from litestar import Controller, Litestar, Router, asgi, delete, get, post
+from litestar.config.cors import CORSConfig
 from litestar.datastructures import ResponseHeader
+from litestar.middleware import ASGIMiddleware
 from litestar.types import Receive, Scope, Send
 
 from memoserve import MemoryStore, Rule
@@ -264,3 +266,35 @@ async def test_the_document_keeps_what_a_handler_says_of_a_field() -> None:
 
 def test_fields_that_are_hidden_are_not_documented() -> None:
     assert fields_in(served(counter("/in", opt=OPTED), cache_status=False), "/in") == set()
+
+
+async def test_a_hit_skips_guards_and_middleware_but_not_what_is_around_the_routes() -> None:
+    """bug 20."""
+    seen: list[str] = []
+
+    class Inner(ASGIMiddleware):
+        async def handle(self, scope: Any, receive: Any, send: Any, next_app: Any) -> None:
+            seen.append("middleware")
+            await next_app(scope, receive, send)
+
+    async def sent(message: Any, scope: Any) -> None:
+        if message["type"] == "http.response.start":
+            seen.append("before_send")
+
+    app: Any = Litestar(
+        [counter("/in", opt=OPTED, guards=[lambda connection, handler: seen.append("guard")])],
+        plugins=[MemoservePlugin(metrics_path=None)],
+        middleware=[Inner()],
+        before_send=[sent],
+        cors_config=CORSConfig(allow_origins=["https://a.example"]),
+        logging_config=None,
+    )
+    answers = [
+        await ask(app, path="/in", method="GET", headers=[(b"origin", b"https://a.example")])
+        for _ in range(2)
+    ]
+
+    assert seen == ["middleware", "guard", "before_send", "before_send"]
+    assert [each.header(b"access-control-allow-origin") for each in answers] == [
+        b"https://a.example"
+    ] * 2

@@ -319,7 +319,8 @@ async def test_what_is_mounted_at_the_root_leaves_room_for_the_metrics() -> None
 async def test_an_app_that_does_not_start_says_why() -> None:
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
-        raise LookupError("no model")
+        if app.routes:
+            raise LookupError("no model")
         yield
 
     app = Starlette(lifespan=lifespan)
@@ -328,3 +329,29 @@ async def test_an_app_that_does_not_start_says_why() -> None:
     with pytest.raises(RuntimeError, match="LookupError: no model"):
         async with living(app):
             pytest.fail("it has not started")
+
+
+async def test_what_is_added_later_sees_every_request() -> None:
+    """bug 20: and what was added before sees those that are no hits."""
+    seen: list[str] = []
+
+    class Outer:
+        name = "outer"
+
+        def __init__(self, app: Any) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            seen.append(self.name)
+            await self.app(scope, receive, send)
+
+    class Inner(Outer):
+        name = "inner"
+
+    app = Starlette(routes=[Route("/marked", cached()(counter()))])
+    app.add_middleware(Inner)
+    install(app)
+    app.add_middleware(Outer)
+
+    assert await twice(app, "/marked") == SAME
+    assert seen == ["outer", "inner", "outer"]
