@@ -144,6 +144,14 @@ class ConfigFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
         Meta(pattern=r"^[^{}]+$"),
     ] = "memoserve"
+    mode: Annotated[
+        Literal["live", "shadow"],
+        key(
+            "Whether the cache answers, or only compares what it would have said with the app's "
+            "answers.",
+            "one of live and shadow",
+        ),
+    ] = "live"
     client_control: Annotated[
         Literal["ignore", "obey"],
         key(

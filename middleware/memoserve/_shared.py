@@ -57,7 +57,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """The options of `CacheMiddleware`, checked."""
 
     namespace: str
-    mode: Literal["live", "shadow"]
+    mode: Literal["live", "shadow"] = "live"
     client_control: Literal["ignore", "obey"]
     credentials: Collection[str] | None
     secret: bytes | None

@@ -11,6 +11,7 @@ from openai import APIError, AsyncAzureOpenAI, AsyncOpenAI
 from memoserve import CacheMiddleware, Rule, StoredResponse
 from memoserve._rules import RuleBook
 from memoserve_integrations.openai import openai_rules
+from tests.asgi import http_scope
 from tests.integrations.openai_server import Failure, Server
 from tests.servers import serving
 
@@ -454,7 +455,7 @@ async def test_deployments_of_azure_have_their_names_in_the_metrics() -> None:
     ):
         statuses = [(await chat(client, **SURE))[0] for _ in range(2)]
 
-    coverage = RuleBook(rules).find("POST", "/openai/deployments/small/chat/completions")
+    coverage = RuleBook(rules).find(http_scope(path="/openai/deployments/small/chat/completions"))
     assert "hit" in statuses[1]
     assert coverage is not None
     assert coverage.model == "small"

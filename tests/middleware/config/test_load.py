@@ -128,6 +128,7 @@ def test_every_option_of_the_cache_reaches_it(write: Write) -> None:
         store = "memory://?max_bytes=1mb"
         secret = "0123456789abcdef"
         namespace = "other"
+        mode = "shadow"
         client_control = "obey"
         credentials = ["x-key"]
         cache_status = false
@@ -145,6 +146,7 @@ def test_every_option_of_the_cache_reaches_it(write: Write) -> None:
         "store": "memory://?max_bytes=1mb",
         "secret": "0123456789abcdef",
         "namespace": "other",
+        "mode": "shadow",
         "client_control": "obey",
         "credentials": ("x-key",),
         "cache_status": False,
