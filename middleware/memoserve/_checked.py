@@ -90,7 +90,7 @@ def _default(field: FieldInfo) -> Any:
 def _shown(name: str, value: Any) -> Any:
     if name in SECRETS and value is not None:
         return _HIDDEN
-    return masked(value) if name == "store" else _plain(value)
+    return masked(str(value)) if name == "store" else _plain(value)
 
 
 def _plain(value: Any) -> Any:
