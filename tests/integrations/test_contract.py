@@ -123,12 +123,14 @@ async def test_many_at_once_cost_one_call(host: Host, diary: Diary) -> None:
     async with client_of(host, diary, {"rules": [Rule(MODEL)]}) as client:
         asked = [asyncio.create_task(ask(client, "held")) for _ in range(5)]
         await diary.until("model")
-        await client.get("/v1/plain")  # On a connection of its own: by now they have all arrived.
+        await client.get("/v1/plain")  # By now they have all arrived.
         diary.open("held")
         answers = await asyncio.gather(*asked)
 
     assert {answer.text for answer in answers} == {answers[0].text}
-    assert "memoserve; fwd=miss; collapsed" in {status(answer) for answer in answers}
+    said = [status(answer).partition("; ttl")[0] for answer in answers]
+    assert said.count("memoserve; fwd=miss") == 1
+    assert set(said) <= {"memoserve; fwd=miss", "memoserve; fwd=miss; collapsed", "memoserve; hit"}
     assert diary.count("model") == 1
 
 

@@ -290,6 +290,15 @@ async def test_a_route_without_a_method_to_be_cached_keeps_the_app_from_starting
         await ask(app, path="/marked")
 
 
+async def test_what_is_installed_twice_works_once() -> None:
+    """bug 27."""
+    app = installed(Route("/marked", cached(ttl=60)(counter())), clock=lambda: 1e9)
+    install(app, clock=lambda: 1e9)
+
+    assert await twice(app, "/marked") == SAME
+    assert (await ask(app, path="/marked", method="GET")).cache_status == "memoserve; fwd=miss"
+
+
 async def test_nothing_to_be_cached_is_said_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     app = installed(Route("/plain", counter()))
 
