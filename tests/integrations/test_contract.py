@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from starlette.routing import Mount
 
 from memoserve import MemoryStore, Rule
 from tests.integrations.contract import Diary, Host
+from tests.redis_servers import RedisServer, running, until
 from tests.servers import serving
 
 CLASSES = {
@@ -61,6 +62,12 @@ def claim(name: str) -> Callable[[Test], Test]:
 @pytest.fixture
 def diary(tmp_path: Path) -> Diary:
     return Diary(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with running(tmp_path_factory.mktemp("redis")) as server:
+        yield server
 
 
 def label(host: Host, of: str) -> str:
@@ -333,6 +340,29 @@ async def test_the_store_is_closed_by_whoever_opened_it(
         assert closed == []
 
     assert len(closed) == (1 if whose == "memoserve's" else 0)
+
+
+@claim("shared-store")
+async def test_redis_is_connected_to_at_the_start_and_let_go_of_at_the_end(
+    host: Host, diary: Diary, redis_server: RedisServer
+) -> None:
+    """bug 27: and what is under way then is stored."""
+
+    def connections() -> int:
+        return len(redis_server.ask("CLIENT", "LIST").splitlines()) - 1  # Without our own.
+
+    options = {"rules": [Rule(MODEL)], "store": redis_server.url, "namespace": host.name}
+    named = {"host": "test"}  # A host is part of the key, and each server has a port of its own.
+    async with client_of(host, diary, options) as client:
+        await client.get("/v1/plain")  # No rule covers it: only the start has connected.
+        connected = connections()
+        await client.post(MODEL, json={"text": "a"}, headers=named)
+    until(lambda: connections() == 0)
+    async with client_of(host, diary, options) as client:
+        again = await client.post(MODEL, json={"text": "a"}, headers=named)
+
+    assert connected > 0
+    assert "hit" in status(again)
 
 
 @claim("websockets")
