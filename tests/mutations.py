@@ -26,7 +26,13 @@ TESTS = (
     "test_http_validation.py",
     "test_conditional.py",
 )  # The quick ones first.
-SLOW = ("stores/test_faults.py", "stores/test_turns.py", "telemetry")  # And of other subjects.
+SLOW = (
+    "stores/test_faults.py",
+    "stores/test_turns.py",
+    "telemetry",
+    "commands",
+    "config",
+)  # And of other subjects.
 SECONDS = 300  # For one run; a break that makes a test hang has been noticed.
 
 
@@ -288,7 +294,7 @@ class Workshop:
         return self._run(files) or self._run(rest)
 
     def _run(self, arguments: list[str]) -> str:
-        options = ["-x", "-q", "--tb=no", "-rfE", "-p", "no:cacheprovider"]
+        options = ["-x", "-q", "--tb=no", "-rfE", "-p", "no:cacheprovider", "-m", "not faults"]
         environment = {**os.environ, "PYTHONPATH": "middleware:integrations"}
         environment |= {"PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "500"}
         try:
