@@ -293,15 +293,15 @@ class RequestRecord(msgspec.Struct):
         if self.tracer is not None:
             self.tracer.end(self, ended)
         if self.model and self.observers:
-            self.emit(
-                RequestFinished(
-                    model=self.model,
-                    variant=self.variant,
-                    status=self.status,
-                    outcome=self.outcome,
-                    seconds=ended - self.started,
-                    reason=self.reason,
-                    saved=self.saved,
-                    age=self.age,
-                )
+            event = RequestFinished(
+                model=self.model,
+                variant=self.variant,
+                status=self.status,
+                outcome=self.outcome,
+                seconds=ended - self.started,
+                reason=self.reason,
+                saved=self.saved,
+                age=self.age,
             )
+            for observer in self.observers:
+                tell(observer, event)

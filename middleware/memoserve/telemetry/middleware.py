@@ -93,9 +93,14 @@ class TelemetryMiddleware:
         record = RequestRecord(
             started=time.perf_counter(), observers=observers, tracer=self._tracer
         )
-        with record:
+        try:  # `with record`, spelled out: this is what every hit waits for.
             # A copy: who calls twice with one scope makes two requests.
             await self._app({**scope, "memoserve": record}, receive, send)
+        except BaseException as error:
+            record.fail(error)
+            raise
+        finally:
+            record.finish(time.perf_counter())
 
     def _attending(self, send: Send) -> Send:
         """Begin when the application has started, and leave nothing unsaid when it has ended."""
