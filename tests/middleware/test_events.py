@@ -114,6 +114,6 @@ def test_an_event_has_no_room_for_what_a_client_sent() -> None:
 def test_all_errors_have_one_base() -> None:
     errors = [getattr(_errors, name) for name in _errors.__all__]
 
-    assert len(errors) == 7
+    assert len(errors) == 8
     assert all(issubclass(error, _errors.MemoserveError) for error in errors)
     assert not issubclass(_errors.MemoserveError, ValueError)
