@@ -47,7 +47,7 @@ async def answer_lifespan(scope: Scope, receive: Receive, send: Send) -> None:
 
 @contextlib.asynccontextmanager
 async def living(app: ASGIApp) -> AsyncGenerator[None]:
-    """Have an app started before the block runs, and ended when it has run.
+    """Have an app started before the block runs, and ended when it has run, or failed.
 
     Raises:
         RuntimeError: It refuses to start.
@@ -58,8 +58,10 @@ async def living(app: ASGIApp) -> AsyncGenerator[None]:
     task = asyncio.ensure_future(app(scope, asked.get, answered.put))
     try:
         await _tell(task, asked, answered, "lifespan.startup")
-        yield
-        await _tell(task, asked, answered, "lifespan.shutdown")
+        try:
+            yield
+        finally:  # A host that is cancelled has stores to close, too.
+            await _tell(task, asked, answered, "lifespan.shutdown")
     finally:
         task.cancel()  # Of one that is at its end, nothing is left to be cancelled.
         await asyncio.wait([task])

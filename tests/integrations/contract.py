@@ -9,7 +9,7 @@ same tests against each of them, the real one in its installed version, over HTT
    overrides `serve` instead, and lacks the claims "closing" and "inside", which look into the app.
 2. Say aloud what it cannot do: `lacks = {"websockets": "Django speaks HTTP only"}`. The names are
    the arguments of `@claim` in `test_contract.py`; what is lacked is not tested, and a test sees to
-   it that docs/hosts.md says it in the same words.
+   it that the documentation says it in the same words.
 3. Add it to `HOSTS` in `test_contract.py`.
 
 The app of the contract, in which `answer` is the function of this module:

@@ -52,10 +52,8 @@ async def test_an_app_that_says_nothing_has_not_started() -> None:
 
 async def test_what_goes_wrong_in_the_block_ends_the_app() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await answer_lifespan(scope, receive, send)
-        finally:
-            ended.append("app")
+        await answer_lifespan(scope, receive, send)
+        ended.append("app")
 
     ended: list[str] = []
     with pytest.raises(LookupError):
