@@ -46,7 +46,7 @@ docs: $(VENV)/.test ## build the documentation into site/, strictly
 
 hosts: $(HOSTS)/.installed $(VENV)/.system ## test BentoML, LitServe and Ray Serve, whose packages have an environment of their own
 	CONTRACT_HOSTS="bentoml litserve ray_serve" BENTOML_DO_NOT_TRACK=True RAY_USAGE_STATS_ENABLED=0 \
-		$(HOSTS)/bin/python -m pytest -o filterwarnings=default \
+		$(HOSTS)/bin/python -m pytest -o filterwarnings=ignore::DeprecationWarning \
 		tests/integrations/test_contract.py tests/integrations/replicas.py
 
 bench: $(VENV)/.test ## what the cache costs, side by side with the bare app
