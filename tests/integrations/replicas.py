@@ -6,16 +6,18 @@
 import asyncio
 import contextlib
 import importlib.util
-import re
 import time
 from collections.abc import AsyncGenerator, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from openai import AsyncOpenAI
 
 from memoserve import Rule
+from tests.documents import Block, blocks_of
 from tests.integrations.contract import Diary
 from tests.integrations.in_litserve import MODULE
 from tests.integrations.in_ray_serve import Cluster
@@ -99,6 +101,32 @@ async def test_two_api_servers_of_litserve(diary: Diary, redis: RedisServer) -> 
         await prove_the_page(url, await prove(url, diary))
 
 
+async def test_openai_rules_suit_a_server_of_others(diary: Diary) -> None:
+    """LitServe's edition of OpenAI's API, which nobody here has written, and OpenAI's client."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = ["tests.integrations.openai_on_litserve", str(diary.folder), str(port)]
+    async with (
+        running(command, diary.folder, url=url, path="/health"),
+        AsyncOpenAI(api_key="sk-1", base_url=url + "/v1", max_retries=0) as client,
+    ):
+        for _ in range(2):
+            assert await said(client, stream=False) == "cba"
+            assert await said(client, stream=True) == "cba"
+
+    assert diary.count("model") == 2
+
+
+async def said(client: AsyncOpenAI, *, stream: bool) -> str:
+    question: list[Any] = [{"role": "user", "content": "a b c"}]
+    ask = client.chat.completions.create
+    if not stream:
+        whole = await ask(model="m", messages=question, temperature=0)
+        return whole.choices[0].message.content or ""
+    pieces = await ask(model="m", messages=question, temperature=0, stream=True)
+    return "".join([piece.choices[0].delta.content or "" async for piece in pieces])
+
+
 async def test_two_workers_of_bentoml(diary: Diary, redis: RedisServer) -> None:
     leave_options(diary, redis)
     async with bentoml_serving(diary) as url:
@@ -122,12 +150,13 @@ async def bentoml_serving(diary: Diary) -> AsyncGenerator[str]:
 
 
 PAGE = (ROOT / "docs" / "serving.md").read_text()
-EXAMPLES = re.findall(r'```python title="(\w+)\.py"\n(.*?)```', PAGE, re.DOTALL)
+EXAMPLES = list(blocks_of(ROOT / "docs" / "serving.md", "python"))
 
 
-@pytest.mark.parametrize(("name", "code"), EXAMPLES, ids=[name for name, _ in EXAMPLES])
-def test_the_examples_are_what_the_hosts_take(name: str, code: str, tmp_path: Path) -> None:
-    (tmp_path / f"{name}.py").write_text(code)
+@pytest.mark.parametrize("block", EXAMPLES, ids=lambda block: block.place)
+def test_the_examples_are_what_the_hosts_take(block: Block, tmp_path: Path) -> None:
+    name = f"example_{block.line}"
+    (tmp_path / f"{name}.py").write_text(block.text)
     spec = importlib.util.spec_from_file_location(name, tmp_path / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None

@@ -53,9 +53,11 @@ Given = tuple[Host, Diary]
 Test = Callable[..., Any]
 
 
-def claim(name: str) -> Callable[[Test], Test]:
+def claim(name: str) -> Callable[[Test], Any]:
     """Run a test with every host that does not say that it lacks this."""
     hosts = [host for host in HOSTS if name not in host.lacks]
+    if not hosts:
+        return lambda _: None  # A test of nothing would count as one that was skipped.
     return pytest.mark.parametrize("host", hosts, ids=[host.name for host in hosts])
 
 
