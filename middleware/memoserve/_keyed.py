@@ -44,6 +44,7 @@ class CacheSettings(msgspec.Struct, frozen=True, kw_only=True):
         """
         return Options(
             namespace=self.namespace,
+            mode="live",
             client_control=self.client_control,
             credentials=self.credentials,
             secret=self.secret,
