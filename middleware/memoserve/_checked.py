@@ -54,6 +54,7 @@ class Answered(Struct, frozen=True, kw_only=True):
     key: str = ""
     is_stable: bool = True  # All processes have this key.
     refusal: str = ""  # Why the body's bytes are in the key, and not its canonical form.
+    is_shadow: bool = False  # The app is asked in any case.
     is_metrics: bool = False  # The cache is not asked: it is a scrape.
 
 
@@ -147,12 +148,14 @@ async def answered(configuration: Configuration, sent: SentRequest) -> Answered:
         key=record.key,
         is_stable=record.key == again.key,
         refusal=found.refusal,
+        is_shadow=configuration.cache.get("mode") == "shadow",
     )
 
 
 def _alone(configuration: Configuration) -> Configuration:
-    """Return the configuration without the store and without metrics."""
-    keys = {name: given for name, given in configuration.keys.items() if name != "store"}
+    """Return the configuration without its store, its shadow and its metrics."""
+    without = {"store", "mode"}
+    keys = {name: given for name, given in configuration.keys.items() if name not in without}
     keys["metrics.enabled"] = Given(value=False, place=DEFAULT)
     sections = {**configuration.sections, "metrics": DEFAULT}
     return msgspec.structs.replace(configuration, keys=keys, sections=sections)

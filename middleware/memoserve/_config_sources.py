@@ -6,6 +6,7 @@ it. No message repeats a secret.
 
 import difflib
 import json
+import logging
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -48,6 +49,8 @@ _OTHER_VARIABLES = frozenset({"MEMOSERVE_CONFIG", "MEMOSERVE_METRICS_DIR"})
 # Kubernetes tells every container of every service, and one may be called `memoserve`.
 _KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT)|_PORT_\d+_(TCP|UDP|SCTP)")
 _LONGEST_QUOTE = 80
+
+_logger = logging.getLogger("memoserve")
 
 
 class Problem(Struct, frozen=True):
@@ -288,9 +291,20 @@ def read_environment(environ: Mapping[str, str]) -> Sources:
         elif name is not None:
             _read_variable(sources, variable, name, text)
         elif variable not in _OTHER_VARIABLES:
-            known = (*_VARIABLES, *_OTHER_VARIABLES)
-            sources.note(variable, f"is no variable of memoserve{did_you_mean(variable, known)}")
+            _refuse_variable(sources, variable)
     return sources
+
+
+def _refuse_variable(sources: Sources, variable: str) -> None:
+    """Take what is misspelled for wrong; what is not near to anything may be somebody else's."""
+    known = (*_VARIABLES, *_OTHER_VARIABLES)
+    names = {name.removeprefix(_PREFIX): name for name in known}
+    near = difflib.get_close_matches(variable.removeprefix(_PREFIX), names, n=1, cutoff=0.7)
+    if near:
+        hint = f"; did you mean {names[near[0]]!r}?"
+        sources.note(variable, f"is no variable of memoserve{hint}")
+    else:
+        _logger.warning("%s is no variable of memoserve", variable)
 
 
 def _is_kubernetes(variable: str, text: str) -> bool:

@@ -175,6 +175,8 @@ def _told(found: Answered) -> dict[str, str]:
     if found.bypass:
         return {**told, "cache": f"goes past it: {found.bypass}"}
     told["cache"] = "looked up, and stored if the answer may be"
+    if found.is_shadow:
+        told["cache"] += "; but the app answers: mode is shadow"
     told["body"] = f"by its bytes: {found.refusal}" if found.refusal else "by its canonical form"
     hint = "" if found.is_stable else "  (another in each process: set a secret)"
     return {**told, "key": found.key + hint}

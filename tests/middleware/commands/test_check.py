@@ -181,6 +181,7 @@ def test_a_request_is_told_its_rule_and_key(asked: Callable[..., dict[str, Any]]
         "key": "",
         "is_stable": True,
         "refusal": "",
+        "is_shadow": False,
         "is_metrics": False,
         "warnings": [],
     }
@@ -251,6 +252,15 @@ def test_a_key_that_is_another_in_each_process_is_told(
 
     assert asked(*request)["is_stable"] is True
     assert asked(*request, config=without)["is_stable"] is False
+
+
+def test_a_shadow_is_told(write: Write, memoserve: Runner) -> None:
+    write(f'mode = "shadow"\n{CONFIG}')
+
+    ran = memoserve("check", "--request", "/v1/models/bert/infer", "--body", "{}")
+
+    assert "stored if the answer may be; but the app answers: mode is shadow" in ran.out
+    assert "key                           memoserve:" in ran.out
 
 
 @pytest.mark.parametrize(

@@ -327,6 +327,15 @@ def test_what_kubernetes_says_of_a_service_of_this_name_is_left_alone(write: Wri
     )
 
 
+def test_a_variable_that_may_be_somebody_elses_is_only_logged(
+    write: Write, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(RULE)
+
+    assert read(VERSION="1.0").rules
+    assert caplog.messages == ["MEMOSERVE_VERSION is no variable of memoserve"]
+
+
 # Secrets.
 
 
