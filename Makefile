@@ -6,12 +6,19 @@ VENV := .venv
 HOSTS := .venv-hosts
 BIN := $(VENV)/bin
 WHEEL_VENV := build/wheel-venv
-WHEEL_PIP := $(WHEEL_VENV)/bin/python -m pip --disable-pip-version-check --quiet
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # `make up` sets the password for Grafana; the other commands need none.
 COMPOSE := GRAFANA_ADMIN_PASSWORD="$${GRAFANA_ADMIN_PASSWORD:-unused}" docker compose
 CHECKED := middleware integrations reference_app loadgen observability bench docs tests
 export PYTHONUNBUFFERED := 1
+
+# A line in a .pth file adds a folder, and none of the .pth files in it: not the one of the checkout.
+define BEHIND
+import sysconfig, pathlib
+here = pathlib.Path(sysconfig.get_path("purelib"))
+(here / "behind.pth").write_text(str(pathlib.Path("$(CURDIR)/$(VENV)") / here.relative_to("$(CURDIR)/$(WHEEL_VENV)")))
+endef
+export BEHIND
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve stack up down load clean-metrics test faults check hosts docs bench soak models wheel wheel-test clean
@@ -100,8 +107,11 @@ wheel: $(VENV)/.test ## build sdist and, from it, the wheel into dist/
 wheel-test: wheel $(VENV)/.system ## run the tests against the wheel, in an environment of its own
 	rm -rf $(WHEEL_VENV)
 	$(PYTHON) -m venv $(WHEEL_VENV)
-	$(WHEEL_PIP) install --constraint constraints.txt pip
-	$(WHEEL_PIP) install --constraint constraints.txt dist/*.whl --group test
+	@echo "the wheel and what it requires, nothing else"
+	$(WHEEL_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt dist/*.whl
+	$(WHEEL_VENV)/bin/python -c "from memoserve import CacheMiddleware, Rule; CacheMiddleware(print, rules=[Rule('/v1/{model}')])"
+	@echo "the same, and behind it the packages of $(VENV), its checkout of memoserve left out"
+	$(WHEEL_VENV)/bin/python -c "$$BEHIND"
 	MEMOSERVE_FROM_WHEEL=1 $(WHEEL_VENV)/bin/python -m pytest -m 'not faults' $(TESTS)
 
 clean: ## remove the environment and everything that was made

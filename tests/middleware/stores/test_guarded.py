@@ -401,6 +401,18 @@ async def test_a_plain_store_is_probed_by_a_lookup() -> None:
     assert await guarded.get("a") == b"1"
 
 
+async def test_a_plain_store_that_fails_at_once_is_probed_by_a_lookup() -> None:
+    store = Plain(error=TimeoutError("late"))
+    guarded, states, _ = breaking(store)
+
+    await guarded.get("a")
+    await until(lambda: "open" in states)
+    store.error = None
+    await until(lambda: guarded.state == "closed")
+
+    assert await guarded.get("a") == b"1"
+
+
 async def test_a_store_without_a_deadline_is_never_taken_for_dead() -> None:
     reports = Reports()
     guarded = GuardedStore(Plain(error=ValueError()), None, reports)
