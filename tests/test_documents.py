@@ -10,10 +10,12 @@ import sys
 import tomllib
 import types
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import click
+import jsonschema
 import pytest
 import yaml
 from uvicorn.main import main as uvicorn_cli
@@ -179,6 +181,28 @@ def test_every_block_of_settings_is_well_formed(block: Block) -> None:
     }
 
     assert readers[block.language](block.text)
+
+
+OURS = [
+    each
+    for each in blocks("toml")
+    if not re.search(r"^\[(tool|project)\b", each.text, re.MULTILINE)
+]
+
+
+@pytest.mark.parametrize("block", OURS, ids=lambda each: each.place)
+def test_every_configuration_fits_the_schema(block: Block) -> None:
+    """Not more than that: what a page names need not be on this machine."""
+    schema = json.loads((files("memoserve") / "memoserve.schema.json").read_text())
+
+    jsonschema.validate(tomllib.loads(block.text), schema)
+
+
+def test_a_configuration_with_a_mistake_does_not_fit() -> None:
+    schema = json.loads((files("memoserve") / "memoserve.schema.json").read_text())
+
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"rules": [{"path": "/v1", "tll": 3}]}, schema)
 
 
 def test_every_make_target_that_is_named_exists() -> None:
