@@ -53,12 +53,8 @@ def claim_table(proof: Proof) -> Table | None:
     for name in ("cold Zipf", "warm Zipf"):
         if name in proof.arms:
             table.add_section()
-            for row in _parts(name, proof.arms[name]):
-                table.add_row(*row.cells)
-    table.add_section()
-    hits, _, everything = _parts("warm Zipf", warm)
-    for row in (hits, everything):
-        table.add_row(*_quotients(base, row))
+            for cells in _lines(name, proof.arms[name], base):
+                table.add_row(*cells)
     return table
 
 
@@ -73,6 +69,12 @@ def claim_sentence(proof: Proof) -> str | None:
         f"{ratio(found.achievable)}; {CLAIMED_RATIO} are usually claimed, which is a number of "
         "the traffic, not of the cache."
     )
+
+
+def _lines(name: str, arm: Arm, base: _Row) -> Iterator[tuple[str, ...]]:
+    parts = list(_parts(name, arm))
+    yield from (part.cells for part in parts)
+    yield from (_quotients(base, part) for part in parts if part.claim is _WITH)
 
 
 def _parts(name: str, arm: Arm) -> Iterator[_Row]:
