@@ -29,6 +29,8 @@ TESTS = (
 SLOW = (
     "stores/test_faults.py",
     "stores/test_turns.py",
+    "stores/test_redis.py",
+    "stores/test_batches.py",
     "telemetry",
     "commands",
     "config",
