@@ -82,9 +82,12 @@ def _rule(place: _Place, options: dict[str, Any]) -> Rule:
         methods = frozenset(each for each in METHODS if hasattr(place.endpoint, each.lower()))
     chosen: dict[str, Any] = {"methods": METHODS & methods, **options}
     try:
-        return Rule(place.path, **chosen)
+        rule = Rule(place.path, **chosen)
+        if not methods.issuperset(rule.methods):  # Those are another route's requests.
+            raise ValueError(f"methods must be its own, not {chosen['methods']!r}")
     except ValueError as error:
         raise ValueError(f"{place.path} cannot be cached as it asks to be: {error}") from error
+    return rule
 
 
 def _left_over(place: _Place, rule: Rule) -> _Place:

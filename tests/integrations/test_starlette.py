@@ -283,6 +283,15 @@ async def test_a_mark_that_does_not_suit_its_route_keeps_the_app_from_starting()
         await ask(app, path="/marked")
 
 
+async def test_a_mark_for_another_routes_methods_keeps_the_app_from_starting() -> None:
+    """bug 54."""
+    marked = cached(methods=["GET", "POST"])(counter())
+    app = installed(Route("/item", marked, methods=["POST"]), Route("/item", counter()))
+
+    with pytest.raises(ValueError, match="/item cannot be cached as it asks to be: methods must"):
+        await ask(app, path="/item")
+
+
 async def test_a_route_without_a_method_to_be_cached_keeps_the_app_from_starting() -> None:
     app = installed(Route("/marked", cached()(counter()), methods=["DELETE"]))
 
