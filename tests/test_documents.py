@@ -1,6 +1,7 @@
 """What the documents show is what runs: README, guides, and every page of the site."""
 
 import ast
+import importlib
 import itertools
 import json
 import re
@@ -18,6 +19,7 @@ import click
 import jsonschema
 import pytest
 import yaml
+from fastapi import FastAPI
 from uvicorn.main import main as uvicorn_cli
 
 from docs.made_pages import MADE
@@ -80,6 +82,23 @@ async def test_the_quick_start_of_each_host_caches(block: Block) -> None:
 
     assert await status(b'{"text": "good", "n": "1"}') == "memoserve; fwd=miss"
     assert "hit" in await status(b'{"n":"1","text":"g\\u006fod"}')
+
+
+async def test_an_import_path_and_the_file_of_the_readme_are_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (file,) = blocks_of(ROOT / "README.md", "toml")
+    (tmp_path / "memoserve.toml").write_text(file.text)
+    monkeypatch.chdir(tmp_path)
+    module, _, name = "memoserve.Memoserve".rpartition(".")
+    app = FastAPI()
+    app.post("/v1/sentiment")(lambda: {"label": "POSITIVE"})
+
+    app.add_middleware(getattr(importlib.import_module(module), name))
+
+    seen = [(await ask(app, b"{}", path="/v1/sentiment")).cache_status for _ in range(2)]
+    assert seen[0] == "memoserve; fwd=miss"
+    assert seen[1].startswith("memoserve; hit; ttl=")
 
 
 # What each program makes of its command line, without doing it.
