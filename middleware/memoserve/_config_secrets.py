@@ -21,6 +21,8 @@ def secret_in(path: Path) -> str:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no text in UTF-8") from error
+    except ValueError as error:  # A path with a NUL.
+        raise ValueError(f"{str(path)!r} cannot be read: {error}") from error
 
 
 def masked(url: str) -> str:

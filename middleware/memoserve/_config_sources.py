@@ -45,7 +45,7 @@ SECTIONS: Mapping[str, type[Struct]] = {
 SECRETS = frozenset({"secret", "metrics.token"})  # And `store`, a URL that may hold a password.
 
 _PREFIX = "MEMOSERVE_"
-_OTHER_VARIABLES = frozenset({"MEMOSERVE_CONFIG", "MEMOSERVE_METRICS_DIR"})
+_OTHER_VARIABLES = frozenset({"MEMOSERVE_APP", "MEMOSERVE_CONFIG", "MEMOSERVE_METRICS_DIR"})
 # Kubernetes tells every container of every service, and one may be called `memoserve`.
 _KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT)|_PORT_\d+_(TCP|UDP|SCTP)")
 _LONGEST_QUOTE = 80
@@ -158,7 +158,7 @@ def read_file(path: Path) -> Sources:
         sources.note(str(path), f"cannot be read: {error.strerror}")
     except UnicodeDecodeError:
         sources.note(str(path), "is no text in UTF-8")
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # It refuses some integers by a ValueError.
         sources.note(*_syntax_error(path, str(error)))
     else:
         lines = lines_of(text)
@@ -286,13 +286,24 @@ def read_environment(environ: Mapping[str, str]) -> Sources:
         if not variable.startswith(_PREFIX) or not text or _is_kubernetes(variable, text):
             continue
         name = _VARIABLES.get(variable)
-        if name == "rules":
+        if not _is_unicode(text):
+            sources.note(variable, "is no text in UTF-8")
+        elif name == "rules":
             _read_rules_variable(sources, variable, text)
         elif name is not None:
             _read_variable(sources, variable, name, text)
         elif variable not in _OTHER_VARIABLES:
             _refuse_variable(sources, variable)
     return sources
+
+
+def _is_unicode(text: str) -> bool:
+    """Tell whether the variable's bytes were a text: os.environ has a surrogate for each other."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _refuse_variable(sources: Sources, variable: str) -> None:
@@ -315,7 +326,7 @@ def _is_kubernetes(variable: str, text: str) -> bool:
 def _read_rules_variable(sources: Sources, variable: str, text: str) -> None:
     try:
         said = msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         sources.note(variable, f"rules must be a list of tables in JSON; this is none: {error}")
         return
     _read_rules(sources, said, lambda *_: variable)
@@ -340,5 +351,5 @@ def _readings(text: str) -> Iterator[Any]:
     yield text
     try:
         yield msgspec.json.decode(text)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         yield [part.strip() for part in text.split(",")]

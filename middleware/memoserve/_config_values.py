@@ -9,13 +9,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
+from memoserve._asgi import ASGIApp
 from memoserve._config_file import IncludeTable
 from memoserve._config_keys import FUNCTION, IMPORT
 from memoserve._config_sources import Given, RuleSource, did_you_mean
 from memoserve._rules import Rule
 from memoserve.stores._sizes import bytes_of
 
-__all__ = ["Note", "included_rules", "option", "place_in", "rule_from"]
+__all__ = ["Note", "app_named", "included_rules", "option", "place_in", "rule_from"]
 
 Note = Callable[[str, str], None]  # Takes a place, and what is wrong there.
 
@@ -96,6 +97,25 @@ def _rules_of(table: IncludeTable) -> list[Rule]:
         if not isinstance(rule, Rule):
             raise ValueError(f"include: {table.rules!r} must be rules, not {type(rule).__name__}")
     return cast("list[Rule]", rules)
+
+
+def app_named(path: str) -> ASGIApp:
+    """Return the app that `module:name` names, or that `module:name()` returns.
+
+    Raises:
+        ValueError: There is none.
+    """
+    name = path.removesuffix("()")
+    if not re.match(IMPORT, name):
+        raise ValueError(f'app must be "module:app" or "module:function()", not {path!r}')
+    app = _function("app", name)
+    if name == path:
+        return app
+    try:
+        made: ASGIApp = app()
+    except Exception as error:
+        raise ValueError(f"app: {path!r} raised {type(error).__name__}: {error}") from error
+    return made
 
 
 def _function(name: str, path: str) -> Callable[..., Any]:

@@ -7,7 +7,7 @@ or the variable that says it; no request ever meets a wrong value.
 import contextlib
 import logging
 import os
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 
 from msgspec import Struct
 
@@ -17,14 +17,14 @@ from memoserve._config_file import AdmissionTable, MetricsTable, VariantsTable
 from memoserve._config_load import Configuration, load
 from memoserve._config_metrics import metrics_page
 from memoserve._config_secrets import masked, says_a_secret_of
-from memoserve._config_values import place_in
+from memoserve._config_values import app_named, place_in
 from memoserve._errors import ConfigError
 from memoserve._rules import Rule, route_path
 from memoserve.admission import AdmissionMiddleware
 from memoserve.telemetry.middleware import TelemetryMiddleware
 from memoserve.variants import VariantMiddleware
 
-__all__ = ["Configuration", "Memoserve", "Stack", "load", "stack"]
+__all__ = ["Configuration", "Memoserve", "Stack", "create_app", "load", "stack"]
 
 _logger = logging.getLogger("memoserve")
 
@@ -80,6 +80,23 @@ class Memoserve:
     async def aclose(self) -> None:
         """Do what the end of the ASGI lifespan does, where there is none."""
         await self._cache.aclose()
+
+
+def create_app(environ: Mapping[str, str] = os.environ) -> Memoserve:
+    """Return `Memoserve` around the app that `MEMOSERVE_APP` names, for servers to call.
+
+    `MEMOSERVE_APP=service:app uvicorn --factory memoserve.config:create_app` mounts it without an
+    edit of the service; `service:create_app()` has a factory called.
+
+    Raises:
+        ConfigError: There is no such app, or the configuration cannot be used.
+    """
+    name = environ.get("MEMOSERVE_APP", "")
+    try:
+        app = app_named(name)
+    except ValueError as error:
+        raise ConfigError(f"MEMOSERVE_APP: {error}") from error
+    return Memoserve(app)
 
 
 class Stack(Struct, frozen=True):

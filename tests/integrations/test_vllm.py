@@ -20,7 +20,8 @@ from memoserve.config import load
 from memoserve_integrations import vllm
 from tests.documents import ROOT
 
-SERVER = [sys.executable, "-m", "uvicorn", "--factory", "tests.integrations.vllm_server:create_app"]
+UVICORN = [sys.executable, "-m", "uvicorn", "--factory"]
+VLLM = "tests.integrations.vllm_server:create_app"
 FOR_VLLM = "memoserve_integrations.vllm.Memoserve"
 FIRST, SECOND = "first-key", "second-key"
 QUESTION: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
@@ -56,11 +57,11 @@ def environment(middleware: str, variables: dict[str, str]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def serving(middleware: str, **variables: str) -> Iterator[Server]:
+def serving(middleware: str, factory: str = VLLM, **variables: str) -> Iterator[Server]:
     """Serve the app by a uvicorn of its own."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         process = subprocess.Popen(
-            [*SERVER, "--fd", str(listener.fileno()), "--log-level", "warning"],
+            [*UVICORN, factory, "--fd", str(listener.fileno()), "--log-level", "warning"],
             cwd=ROOT,
             env=environment(middleware, variables),
             pass_fds=[listener.fileno()],
@@ -185,9 +186,24 @@ def test_the_class_of_the_package_itself_needs_nothing_but_variables() -> None:
     assert (without.status_code, with_token.status_code) == (401, 200)
 
 
+def test_a_server_may_mount_it_around_an_app_that_is_named() -> None:
+    with serving(
+        "tests.integrations.vllm_server.pass_on",
+        "memoserve.config:create_app",
+        MEMOSERVE_APP=f"{VLLM}()",
+        MEMOSERVE_INCLUDE="memoserve_integrations.openai:openai_rules",
+    ) as up:
+        said = [up.chat().headers["cache-status"] for _ in range(2)]
+        events = up.asked
+
+    assert said[0] == "memoserve; fwd=miss"
+    assert said[1].startswith("memoserve; hit")
+    assert events == ["startup", "chat"]
+
+
 def test_a_wrong_configuration_ends_the_start() -> None:
     done = subprocess.run(
-        SERVER,
+        [*UVICORN, VLLM],
         check=False,
         capture_output=True,
         text=True,

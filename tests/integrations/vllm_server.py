@@ -48,6 +48,11 @@ def add_named(app: FastAPI, path: str) -> None:
         raise ValueError(f"{path} is neither a class nor a coroutine function")
 
 
+async def pass_on(request: Request, call_next: Any) -> Any:
+    """Be a middleware that adds nothing."""
+    return await call_next(request)
+
+
 def create_app() -> FastAPI:
     """Make the app: `KEYS` has the API keys, `MIDDLEWARE` the import path."""
     asked: list[str] = []

@@ -4,6 +4,7 @@ from typing import Any
 
 from memoserve import Rule, StoredResponse
 from memoserve._asgi import Scope
+from tests.asgi import Model
 
 names = ("a", "b")
 sentiment = [Rule("/v1/sentiment", model="sentiment")]
@@ -34,3 +35,8 @@ def failing() -> list[Rule]:
 
 
 with_functions = [Rule("/v1/functions", admit=is_complete, ends_with=b"[DONE]")]
+app = Model()
+
+
+def make_app() -> Model:
+    return Model()

@@ -4,7 +4,7 @@ import textwrap
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memoserve._config_lines import Path, line_of, lines_of
@@ -85,6 +85,7 @@ def _escaped(text: str) -> str:
     return text.replace('"', '\\"').replace("\n", "\\n")
 
 
+@settings(deadline=None)
 @given(st.dictionaries(_names, _values, max_size=6))
 def test_every_value_is_found_whatever_it_holds(values: dict[str, Any]) -> None:
     text, expected = "", {}

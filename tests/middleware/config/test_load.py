@@ -1,14 +1,21 @@
 """From a file and variables to rules and options."""
 
+import contextlib
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from memoserve import CacheMiddleware, ConfigError, MemoserveError, Rule
 from memoserve._config_file import AdmissionTable, MetricsTable, VariantsTable
-from memoserve.config import Configuration, load
+from memoserve._config_rule import RuleTable
+from memoserve._config_sources import KEYS, fields_of, variable_of
+from memoserve.config import Configuration, load, stack
 from tests.middleware.config import rules as named
 
 RULES = "tests.middleware.config.rules"
@@ -585,6 +592,79 @@ def test_a_file_that_cannot_be_read_is_a_problem(
         (folder / "other.toml").write_bytes(content)
 
     assert problems(CONFIG="other.toml")[0] == message
+
+
+def test_what_the_documentation_shows_is_what_is_said(write: Write) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
+    shown = re.findall(r"^(?:memoserve\.toml:\d+|MEMOSERVE_\w+): .*$", page, re.MULTILINE)
+    write(
+        "\n" * 7
+        + '[[rules]]\ntll = 1\npath = "/a"\n'
+        + "\n" * 4
+        + '[[rules]]\npath = "/b"\nprivate = "partion"\n'
+    )
+
+    assert problems(LEASE="soon") == shown
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=5,
+)
+_plausible = st.sampled_from(["/a", "/{model}", 1, 0.5, True, "none", ["/a"], {"/a": ["nfc"]}])
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.dictionaries(st.sampled_from([*fields_of(RuleTable)]), _plausible | _json, max_size=5)
+        | _json,
+        max_size=3,
+    )
+)
+def test_whatever_rules_are_said_there_are_rules_or_problems(said: Any) -> None:
+    environ = {"MEMOSERVE_RULES": json.dumps(said), "MEMOSERVE_INCLUDE": f"{RULES}:sentiment"}
+
+    with contextlib.suppress(ConfigError):
+        assert load("/dev/null", environ=environ).rules
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.sampled_from([*map(variable_of, KEYS)]), st.text(max_size=9), max_size=4))
+def test_whatever_variables_say_it_can_be_used_or_is_a_problem(environ: dict[str, str]) -> None:
+    rules = [Rule("/v1/model")]
+
+    with contextlib.suppress(ConfigError):
+        stack(load("/dev/null", environ=environ, rules=rules), _app)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        pytest.param("RULES", "[" * 100_000, "this is none", id="deep"),
+        pytest.param("LEASE", "[" * 100_000, "lease must be seconds above 0", id="deep-scalar"),
+        pytest.param("STORE", "redis://\udcff", "is no text in UTF-8", id="not-utf-8"),
+        pytest.param("SECRET_FILE", "a\0b", "embedded null byte", id="nul"),
+    ],
+)
+def test_variables_that_nobody_means_are_problems(
+    write: Write, name: str, text: str, message: str
+) -> None:
+    write(RULE)
+
+    (problem,) = problems(**{name: text})
+
+    assert message in problem
+
+
+@pytest.mark.parametrize(
+    "text", [f"a = {'[' * 100_000}", f"a = {'9' * 5_000}"], ids=["deep", "long-integer"]
+)
+def test_files_that_nobody_means_are_problems(write: Write, text: str) -> None:
+    write(text)
+
+    assert problems()[0].startswith("memoserve.toml: is no TOML")
 
 
 def test_a_problem_is_a_value_error_and_one_of_ours(write: Write) -> None:

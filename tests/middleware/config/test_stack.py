@@ -11,6 +11,7 @@ import pytest
 
 from memoserve import ConfigError, Memoserve, Rule
 from memoserve._config_secrets import masked
+from memoserve.config import create_app
 from tests.asgi import Call, Model, ask
 
 PATH = "/v1/model"
@@ -121,6 +122,37 @@ async def test_rules_may_come_from_the_code() -> None:
     app = Memoserve(Model(), config="/dev/null", rules=[Rule("/coded")])
 
     assert (await ask(app, path="/coded")).cache_status == "memoserve; fwd=miss"
+
+
+# An app that is named.
+
+
+@pytest.mark.parametrize("name", ["app", "make_app()"])
+async def test_an_app_may_be_named_by_a_variable(name: str) -> None:
+    app = create_app({"MEMOSERVE_APP": f"tests.middleware.config.rules:{name}"})
+
+    statuses = [(await ask(app, path=PATH)).cache_status for _ in range(2)]
+
+    assert statuses[0] == "memoserve; fwd=miss"
+    assert statuses[1].startswith("memoserve; hit")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        pytest.param("", 'app must be "module:app" or "module:function()", not \'\'', id="unset"),
+        pytest.param("service", "app must be", id="no-name"),
+        pytest.param("nowhere_at_all:app", "cannot be imported", id="no-module"),
+        pytest.param("tests.middleware.config.rules:names", "must be a function", id="no-app"),
+        pytest.param("tests.middleware.config.rules:failing()", "LookupError", id="raises"),
+    ],
+)
+def test_an_app_that_is_none_is_a_problem(name: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        create_app({"MEMOSERVE_APP": name})
+
+    assert str(caught.value).startswith("MEMOSERVE_APP: app")
+    assert message in str(caught.value)
 
 
 # Who may read the metrics.
