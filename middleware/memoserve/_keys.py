@@ -30,7 +30,9 @@ __all__ = [
     "canonical_json",
     "credential_partition",
     "derived_key",
+    "is_array",
     "is_json_pointer",
+    "is_object",
     "parse_json",
 ]
 
@@ -168,25 +170,27 @@ def _edit(value: Any, pointer: str, change: Callable[[Any, Any], None]) -> None:
         change(value, place)
 
 
-def _is_object(value: Any) -> TypeGuard[dict[str, Any]]:
+def is_object(value: Any) -> TypeGuard[dict[str, Any]]:
+    """Tell whether a parsed value is an object."""
     return isinstance(value, dict)
 
 
-def _is_array(value: Any) -> TypeGuard[list[Any]]:
+def is_array(value: Any) -> TypeGuard[list[Any]]:
+    """Tell whether a parsed value is an array."""
     return isinstance(value, list)
 
 
 def _place(container: Any, token: str) -> str | int | None:
     """Return the member's name or the element's index, None where neither can be."""
-    if _is_object(container):
+    if is_object(container):
         return token
-    if _is_array(container) and token.isdecimal() and int(token) < len(container):
+    if is_array(container) and token.isdecimal() and int(token) < len(container):
         return int(token)
     return None
 
 
 def _holds(container: Any, place: str | int) -> bool:
-    return not _is_object(container) or place in container
+    return not is_object(container) or place in container
 
 
 def _unescape(token: str) -> str:
@@ -194,7 +198,7 @@ def _unescape(token: str) -> str:
 
 
 def _remove(container: Any, place: Any) -> None:
-    if _is_object(container):
+    if is_object(container):
         container.pop(place, None)
     else:
         container[place] = None  # The other elements keep their places.
