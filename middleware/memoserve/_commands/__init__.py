@@ -9,9 +9,14 @@ import sys
 
 import click
 
+from memoserve._commands.advise import advise
 from memoserve._commands.check import check
+from memoserve._commands.dashboard import dashboard
+from memoserve._commands.explain import explain
 from memoserve._commands.key import key
+from memoserve._commands.purge import purge
 from memoserve._commands.schema import schema
+from memoserve._commands.stats import stats
 
 __all__ = ["group", "run"]
 
@@ -28,7 +33,7 @@ def group() -> None:
     """
 
 
-for _command in (check, key, schema):
+for _command in (advise, check, dashboard, explain, key, purge, schema, stats):
     group.add_command(_command)
 
 

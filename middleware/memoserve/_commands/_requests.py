@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from memoserve._commands._configured import config_option, configured, has_rules
 from memoserve._commands._terminal import read_source
 from memoserve._curl import SentRequest, is_curl, sent_by_curl, sent_to
 from memoserve._keyed import CacheSettings
@@ -29,26 +30,33 @@ _REQUEST_OPTIONS = (
     click.option("-X", "--method", default="POST", show_default=True, help="How a body is sent."),
     click.option(
         "-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'",
-        help="Sent with a body, beside Content-Type: application/json and Accept: */*.",
+        help="Sent with a body, beside Content-Type: application/json and Accept: */*; 'Accept:' "
+        "sends none.",
     ),
 )  # fmt: skip
 
+# Those that say what a rule is; without any of them the configuration's rules count, if it has any.
+_OF_A_RULE = (
+    "path", "methods", "ignore", "defaults", "text", "vary", "private", "epoch",
+)  # fmt: skip
+
 _CACHE_OPTIONS = (
-    click.option("--rule", "path", metavar="PATTERN", help="The rule's path; else the request's."),
-    click.option("--methods", metavar="GET,POST", help="The rule's methods; else the request's."),
+    click.option("--rule", "path", metavar="PATTERN", help="Its path; else the request's."),
+    click.option("--methods", metavar="GET,POST", help="Its methods; else the request's."),
     click.option("--ignore", multiple=True, metavar="/POINTER", help="Left out of the key."),
     click.option("--default", "defaults", multiple=True, metavar="/POINTER=JSON"),
     click.option("--text", multiple=True, metavar="/POINTER=nfc,strip,collapse,casefold"),
     click.option("--vary", multiple=True, metavar="NAME", help="A field that belongs to the key."),
     click.option(
-        "--private", type=click.Choice(["bypass", "partition", "share"]), default="bypass",
-        show_default=True, help="What becomes of requests with credentials.",
+        "--private", type=click.Choice(["bypass", "partition", "share"]),
+        help="What becomes of requests with credentials; bypass if nothing is said.",
     ),
     click.option("--epoch", default="", help="The deployed model's version."),
     click.option("--variant", default="", help="The variant that the request is sent to."),
-    click.option("--secret", envvar="MEMOSERVE_SECRET", help="Keys the partitions."),
-    click.option("--namespace", default="memoserve", show_default=True),
+    click.option("--secret", help="Keys the partitions."),
+    click.option("--namespace", help="The cache's; memoserve if nothing is said."),
     click.option("--obey", is_flag=True, help="The cache has client_control='obey'."),
+    config_option,
 )  # fmt: skip
 
 
@@ -91,7 +99,8 @@ def _fields(lines: Sequence[str]) -> list[tuple[str, str]]:
     given = [_pair(line, ":", "a header is like 'Name: value'") for line in lines]
     names = {name.lower() for name, _ in given}
     added = {"content-type": "application/json", "accept": "*/*"}
-    return [(name, value) for name, value in added.items() if name not in names] + given
+    own = [(name, value) for name, value in added.items() if name not in names]
+    return own + [(name, value) for name, value in given if value]
 
 
 def _pair(text: str, separator: str, hint: str) -> tuple[str, str]:
@@ -107,28 +116,37 @@ def make_settings(sent: SentRequest, options: Mapping[str, Any]) -> CacheSetting
     Raises:
         click.UsageError: An option cannot be.
     """
+    configuration = configured(options["config"])
+    cache = configuration.cache
+    secret = options["secret"] or cache.get("secret")
+    is_ruled = has_rules(configuration) and not any(options[name] for name in _OF_A_RULE)
     try:
-        rule = Rule(
-            options["path"] or sent.path,
-            methods=(options["methods"] or sent.method).upper().split(","),
-            ignore=options["ignore"],
-            defaults=dict(_default(text) for text in options["defaults"]),
-            text=dict(_steps(text) for text in options["text"]),
-            vary=options["vary"],
-            private=options["private"],
-            epoch=options["epoch"],
-        )
         settings = CacheSettings(
-            rules=(rule,),
-            namespace=options["namespace"],
-            client_control="obey" if options["obey"] else "ignore",
-            secret=None if options["secret"] is None else options["secret"].encode(),
+            rules=configuration.rules if is_ruled else (_rule(sent, options),),
+            namespace=options["namespace"] or cache.get("namespace", "memoserve"),
+            client_control="obey" if options["obey"] else cache.get("client_control", "ignore"),
+            credentials=cache.get("credentials"),
+            secret=secret.encode() if isinstance(secret, str) else secret,
+            max_canonical_bytes=cache.get("max_canonical_bytes", 262_144),
             variant=options["variant"],
         )
         settings.options()
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     return settings
+
+
+def _rule(sent: SentRequest, options: Mapping[str, Any]) -> Rule:
+    return Rule(
+        options["path"] or sent.path,
+        methods=(options["methods"] or sent.method).upper().split(","),
+        ignore=options["ignore"],
+        defaults=dict(_default(text) for text in options["defaults"]),
+        text=dict(_steps(text) for text in options["text"]),
+        vary=options["vary"],
+        private=options["private"] or "bypass",
+        epoch=options["epoch"],
+    )
 
 
 def _default(text: str) -> tuple[str, Any]:
