@@ -81,12 +81,13 @@ def _rule(place: _Place, options: dict[str, Any]) -> Rule:
     if methods is None:  # A class, which has a method for each of them that it answers.
         methods = frozenset(each for each in METHODS if hasattr(place.endpoint, each.lower()))
     chosen: dict[str, Any] = {"methods": METHODS & methods, **options}
+    complaint = f"{place.path} cannot be cached as it asks to be"
     try:
         rule = Rule(place.path, **chosen)
-        if not methods.issuperset(rule.methods):  # Those are another route's requests.
-            raise ValueError(f"methods must be its own, not {chosen['methods']!r}")
     except ValueError as error:
-        raise ValueError(f"{place.path} cannot be cached as it asks to be: {error}") from error
+        raise ValueError(f"{complaint}: {error}") from error
+    if not methods.issuperset(rule.methods):  # Those would be another route's requests.
+        raise ValueError(f"{complaint}: methods must be its own, not {chosen['methods']!r}")
     return rule
 
 
@@ -172,7 +173,7 @@ class Router:
         found = self._book.find(scope)
         if found is None or id(found.rule) not in self._contested:
             return True
-        endpoint = self._endpoint(self._routes, dict(scope))  # FastAPI's routes write into it.
+        endpoint = self._endpoint(self._routes, scope)
         return bool(endpoint == self._contested[id(found.rule)])
 
     def _endpoint(self, routes: Iterable[BaseRoute], scope: Scope) -> Any:
