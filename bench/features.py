@@ -149,7 +149,7 @@ async def _repeated_post(make: Any) -> str:
 
 async def _respelled(make: Any) -> str:
     if "own" not in await _two_bodies(make):
-        return "the same, like any other"
+        return "the body does not count"
     handler, calls = counting()
     app = make(handler)
     for body in ('{"text": "good", "n": 1}', '{"n":1,"text":"g\\u006fod"}'):

@@ -1,6 +1,7 @@
 """What would be published: the wheel, the sdist, and what they say of themselves."""
 
 import email
+import json
 import subprocess
 import sys
 import tarfile
@@ -77,6 +78,22 @@ def test_the_wheel_holds_the_two_packages_whole(wheel: dict[str, bytes]) -> None
     assert sources <= set(wheel)
     assert {f"{package}/py.typed" for package in PACKAGES} <= set(wheel)
     assert any(name.endswith("licenses/LICENSE") for name in wheel)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "observability/grafana/dashboards/memoserve.json",
+        "observability/prometheus/alerts.yml",
+        "observability/prometheus/rules.yml",
+    ],
+)
+def test_the_wheel_holds_dashboard_rules_and_alerts(wheel: dict[str, bytes], path: str) -> None:
+    assert wheel[f"memoserve/_{path}"] == (ROOT / path).read_bytes()
+
+
+def test_the_wheel_holds_the_schema_of_the_configuration(wheel: dict[str, bytes]) -> None:
+    assert json.loads(wheel["memoserve/memoserve.schema.json"])["$schema"]
 
 
 def test_the_sdist_holds_what_belongs_to_the_source(published: Path) -> None:
