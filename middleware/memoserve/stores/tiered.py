@@ -13,7 +13,8 @@ import weakref
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 
-import memoserve.stores.redis  # noqa: F401  (first, since it says which extra is missing)
+# First, since it says which extra is missing.
+import memoserve.stores.redis  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from memoserve._errors import StoreError
 from memoserve.stores import Lease, LeaseEnd
 from memoserve.stores._listener import Listener
