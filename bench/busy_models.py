@@ -16,7 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
@@ -37,7 +37,7 @@ class Turn(NamedTuple):
 
 
 @contextmanager
-def serving(environment: dict[str, str]) -> Iterator[int]:
+def serving(environment: dict[str, str]) -> Generator[int]:
     """Serve the reference app; yields the port."""
     command = [sys.executable, "-m", "reference_app", "--port", "0"]
     variables = {**os.environ, "MODELS": "random", "LOG_LEVEL": "warning", **environment}

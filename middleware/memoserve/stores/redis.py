@@ -19,10 +19,10 @@ from typing import Any
 
 try:
     from redis.exceptions import MovedError
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _error:
     raise ModuleNotFoundError(
-        f"a store in Redis needs {error.name}: pip install 'memoserve[redis]'", name=error.name
-    ) from error
+        f"a store in Redis needs {_error.name}: pip install 'memoserve[redis]'", name=_error.name
+    ) from _error
 
 from memoserve._errors import CorruptEntryError, StoreError
 from memoserve.stores import Lease, LeaseEnd
