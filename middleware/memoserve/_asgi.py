@@ -67,8 +67,8 @@ def whole_body(message: Message) -> bytes | None:
     """Return a request's body if this first message holds all of it."""
     if message["type"] != "http.request" or message.get("more_body", False):
         return None
-    body: bytes = message.get("body", b"")
-    return body
+    body = message.get("body", b"")
+    return body if type(body) is bytes else bytes(body)
 
 
 async def read_body(message: Message, receive: Receive, limit: int) -> RequestBody:
@@ -83,7 +83,7 @@ async def read_body(message: Message, receive: Receive, limit: int) -> RequestBo
         if message["type"] != "http.request":
             body.is_disconnected = True
             return body
-        chunk = message.get("body", b"")
+        chunk = bytes(message.get("body", b""))
         body.chunks.append(chunk)
         body.size += len(chunk)
         if body.size > limit:

@@ -19,6 +19,8 @@ from memoserve.stores import Store
 
 __all__ = ["CacheMiddleware"]
 
+_READ_OFTEN = frozenset({list, tuple})  # An iterator would have no credentials the second time.
+
 
 class CacheMiddleware:
     """Answer repeated questions from a cache, and ask the app once what many ask at once.
@@ -91,6 +93,8 @@ class CacheMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] == "http":
+            if type(scope["headers"]) not in _READ_OFTEN:
+                scope = {**scope, "headers": list(scope["headers"])}
             coverage = self._rules.find(scope)
             record: RequestRecord | None = scope.get("memoserve")
             if coverage is None:

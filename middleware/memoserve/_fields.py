@@ -111,7 +111,7 @@ class HeaderFilter:
 
         It is what `read` finds, at a third of its cost.
         """
-        if scope.get("extensions") and _client_certificate(scope):
+        if scope.get("extensions") and _may_have_a_certificate(scope):
             return None
         keyed = self._nothing.copy()
         kinds = self._kinds
@@ -120,6 +120,8 @@ class HeaderFilter:
             if learned is not None:
                 kind, _, place = learned
                 if kind is not None or place is None or keyed[place] is not None:
+                    return None
+                if type(value) is not bytes:
                     return None
                 keyed[place] = value
         return keyed
@@ -136,7 +138,7 @@ class HeaderFilter:
             if kind is not None:
                 _note(fields, kind, lowered, value)
             if place is not None:  # A field may be both: a user's tier that a rule varies on.
-                others = keyed[place]
+                others, value = keyed[place], bytes(value)
                 keyed[place] = value if others is None else (*_lines(others), value)
         if scope.get("extensions") and (certificate := _client_certificate(scope)):
             _note(fields, _Kind.CREDENTIAL, b"", certificate)
@@ -215,6 +217,12 @@ def _claims_json(content_type: bytes) -> bool:
     is_json = media_type == b"application/json" or media_type.endswith(b"+json")
     charset = parameters.partition(b"charset=")[2].partition(b";")[0].strip(b' "')
     return is_json and charset in {b"", b"utf-8", b"utf8", b"us-ascii"}
+
+
+def _may_have_a_certificate(scope: Scope) -> bool:
+    """Tell whether there may be one, without reading a chain that is an iterator."""
+    tls = scope["extensions"].get("tls")
+    return bool(tls and (tls.get("client_cert_name") or tls.get("client_cert_chain")))
 
 
 def _client_certificate(scope: Scope) -> bytes:

@@ -1,0 +1,102 @@
+"""The short way to a hit finds nothing that the long way would not find."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from memoserve._asgi import Header, Message
+from tests.asgi import JSON, Call, Model, ask, http_scope
+from tests.middleware.cases import Notes, cached
+
+
+@pytest.mark.parametrize("is_observed", [False, True])
+async def test_credentials_in_an_iterator_of_headers_are_read_once(*, is_observed: bool) -> None:
+    """ASGI calls the headers an iterable, which may have been read up when it is read again."""
+    model = Model()
+    app = cached(model, observer=Notes() if is_observed else None)
+    answers: list[Call] = []
+
+    for token in (b"a", b"b"):
+        scope = http_scope(headers=[JSON, (b"authorization", b"Bearer " + token)])
+        scope["headers"] = iter(scope["headers"])
+        answers.append(await Call(scope).run(app))
+
+    assert [answer.content for answer in answers] == [b'{"call":1}', b'{"call":2}']
+    assert {answer.cache_status for answer in answers} == {
+        "memoserve; fwd=bypass; detail=credentials"
+    }
+
+
+async def test_the_app_gets_the_headers_that_came_as_an_iterator() -> None:
+    seen: list[Sequence[Header]] = []
+
+    async def app(scope: Any, _receive: Any, send: Any) -> None:
+        seen.append(list(scope["headers"]))
+        await Model()(scope, _receive, send)
+
+    scope = http_scope(headers=[JSON])
+    expected = list(scope["headers"])
+    scope["headers"] = (pair for pair in expected)
+    await Call(scope).run(cached(app))
+    scope["headers"] = tuple(expected)
+    await Call(scope).run(cached(app))
+
+    assert seen == [expected, expected]
+
+
+@pytest.mark.parametrize("names", [(), ("CN=a",)])
+async def test_a_chain_of_certificates_that_is_an_iterator_is_a_credential(names: Any) -> None:
+    model = Model()
+    app = cached(model)
+    answers: list[Call] = []
+
+    for pem in ("one", "two"):
+        tls = {"client_cert_chain": iter([pem]), "client_cert_name": "".join(names) or None}
+        answers.append(await ask(app, extensions={"tls": tls}))
+
+    assert [answer.content for answer in answers] == [b'{"call":1}', b'{"call":2}']
+
+
+def _writable(content: bytes) -> memoryview:
+    return memoryview(bytearray(content))
+
+
+@pytest.mark.parametrize("kind", [bytearray, _writable])
+@pytest.mark.parametrize("body", [b"{}", b"no json"])
+async def test_a_body_of_another_type_than_bytes_is_the_same_body(kind: Any, body: bytes) -> None:
+    model = Model()
+    app = cached(model)
+
+    async def send_as(kind: Any, content: bytes) -> Call:
+        call = Call(http_scope(), [content])
+
+        async def receive() -> Message:
+            message = await Call.receive(call)
+            return {**message, "body": kind(message["body"])}
+
+        await app(call.scope, receive, call.send)
+        return call
+
+    await send_as(kind, body)
+    await send_as(kind, body)
+    answers = [await send_as(kind, body), await send_as(bytes, body)]
+
+    assert [answer.cache_status.split(";")[1] for answer in answers] == [" hit", " hit"]
+    assert model.calls == 1
+
+
+async def test_a_field_of_another_type_than_bytes_is_the_same_field() -> None:
+    model = Model()
+    app = cached(model)
+
+    answers = [
+        await ask(app, headers=[(b"content-type", kind(b"application/json"))])
+        for kind in (bytearray, bytearray, bytes)
+    ]
+
+    assert [answer.cache_status.split(";")[1] for answer in answers] == [
+        " fwd=miss",
+        " hit",
+        " hit",
+    ]
