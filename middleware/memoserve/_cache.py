@@ -93,7 +93,7 @@ class CacheMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] == "http":
-            if type(scope["headers"]) not in _READ_OFTEN:
+            if type(scope.get("headers", ())) not in _READ_OFTEN:
                 scope = {**scope, "headers": list(scope["headers"])}
             coverage = self._rules.find(scope)
             record: RequestRecord | None = scope.get("memoserve")

@@ -70,13 +70,12 @@ async def serve_recalled(
 ) -> bool:
     """Send a known answer if the store still holds it, and it is fresh; tell whether it did."""
     entry, keys, options = known.entry, known.store_keys, shared.options
-    found = shared.look_up_now(keys) or await shared.look_up_far(keys, record)
-    if entry is None or found != known.found or (shared.unpurged and shared.is_unpurged(keys)):
-        return False  # It was evicted, replaced or purged.
-    in_store = entry.since(options.clock())
+    if entry is None or entry.ttl <= (in_store := entry.since(options.clock())):
+        return False  # It is looked up by who knows what to do with what is stale.
     fresh_for, age = entry.ttl - in_store, entry.initial_age + in_store
-    if fresh_for <= 0:
-        return False
+    found = shared.look_up_now(keys) or await shared.look_up_far(keys, record)
+    if found != known.found or (shared.unpurged and shared.is_unpurged(keys)):
+        return False  # It was evicted, replaced or purged.
     if record is not None:
         record.key, record.status, record.saved, record.age = keys[0], "hit", entry.cost, age
     headers = [*entry.headers]

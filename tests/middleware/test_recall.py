@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from memoserve import MemoryStore
 from memoserve._asgi import Header, Message
 from tests.asgi import JSON, Call, Model, ask, http_scope
-from tests.middleware.cases import Notes, cached
+from tests.middleware.cases import Clock, Notes, cached
 
 
 @pytest.mark.parametrize("is_observed", [False, True])
@@ -100,3 +101,44 @@ async def test_a_field_of_another_type_than_bytes_is_the_same_field() -> None:
         " hit",
         " hit",
     ]
+
+
+class Counting:
+    """A store that is not in memory, and counts how often an answer is looked up."""
+
+    def __init__(self) -> None:
+        self._store = MemoryStore()
+        self.answers = 0
+
+    async def get(self, key: str, /) -> bytes | None:
+        self.answers += ":tag:" not in key
+        return await self._store.get(key)
+
+    async def set(self, key: str, value: bytes, ttl: float, /) -> None:
+        await self._store.set(key, value, ttl)
+
+    async def delete(self, key: str, /) -> None:
+        await self._store.delete(key)
+
+    async def aclose(self) -> None:
+        await self._store.aclose()
+
+
+async def test_what_is_not_fresh_is_looked_up_once() -> None:
+    """A stale answer costs one round trip, as a fresh one does."""
+    clock, store = Clock(), Counting()
+    app = cached(
+        Model(), clock=clock, store=store, store_deadline=30, ttl=10, stale_while_revalidate=100
+    )
+    await ask(app)
+    await ask(app)
+    counts: list[int] = []
+
+    for _ in range(2):
+        before = store.answers
+        assert "hit" in (await ask(app)).cache_status
+        counts.append(store.answers - before)
+        clock.now += 20
+
+    assert counts == [1, 1]
+    await app.aclose()
