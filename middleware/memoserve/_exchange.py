@@ -87,11 +87,22 @@ class Exchange:
 
     async def _answer_in_shadow(self) -> None:
         """Let the app answer, whatever the store has."""
-        is_part = self._question.fields.asks_for_less or self._scope["method"] == "HEAD"
-        entry = None if is_part else await self._lookup()
-        if entry is not None and not self._is_fresh(entry):
-            entry = None
-        await self._upstream(None).call_in_shadow(entry)
+        demands, fields = self._question.demands, self._question.fields
+        entry = await self._lookup()
+        if entry is None or not self._would_serve(entry):
+            entry, is_for_us = None, not (demands.only_if_cached or fields.is_ranged)
+        else:  # Half an answer says nothing of the whole one.
+            is_for_us = not (fields.asks_for_less or self._scope["method"] == "HEAD")
+        if is_for_us:
+            await self._upstream(None).call_in_shadow(entry)
+        else:
+            await self._pass_by("shadow")
+
+    def _would_serve(self, entry: Entry) -> bool:
+        """Tell whether the app would not be asked, but for the mode."""
+        demands, in_store = self._question.demands, entry.since(self._shared.options.clock())
+        age, fresh_for = entry.initial_age + in_store, entry.ttl - in_store
+        return fresh_for > 0 and not demands.no_cache and demands.accepts(age, fresh_for)
 
     # From the store.
 

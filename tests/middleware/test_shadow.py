@@ -184,3 +184,58 @@ async def test_the_metrics_tell_how_often_it_would_have_been_right() -> None:
 def test_there_are_two_modes() -> None:
     with pytest.raises(ValueError, match="mode must be 'live' or 'shadow', not 'dark'"):
         CacheMiddleware(Model(), rules=[Rule(PATH)], mode="dark")  # type: ignore[arg-type] # Wrong.
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param({"headers": [(b"if-none-match", b'"2"')]}, id="conditional"),
+        pytest.param({"headers": [(b"range", b"bytes=0-")]}, id="range"),
+        pytest.param({"method": "HEAD"}, id="head"),
+    ],
+)
+async def test_what_the_cache_would_have_answered_is_not_stored_anew(
+    request_: dict[str, Any],
+) -> None:
+    """Else an answer would be younger than the one that clients would have had."""
+    model, notes, clock = Model(), Notes(), Clock()
+    app = shadowed(model, notes, clock=clock, methods={"GET", "HEAD"}, ttl=10)
+    usual: dict[str, Any] = {"method": "GET", "headers": []}
+    await ask(app, b"", **usual)
+    clock.now += 9
+
+    await ask(app, b"", **{**usual, **request_})
+    clock.now += 9
+    await ask(app, b"", **usual)
+
+    assert results(notes) == []
+    assert [event.result for event in notes.of(StoreWritten)] == ["stored", "stored"]
+
+
+@pytest.mark.parametrize("mode", ["live", "shadow"])
+async def test_a_range_is_nothing_to_store(mode: Any) -> None:
+    """Not even where the app sends all of it."""
+    model, notes = Model(), Notes()
+    app = cached(model, mode=mode, observer=notes, methods={"GET"})
+
+    await ask(app, b"", method="GET", headers=[(b"range", b"bytes=0-")])
+
+    assert notes.of(StoreWritten) == []
+
+
+@pytest.mark.parametrize("mode", ["live", "shadow"])
+async def test_what_a_client_asks_of_the_cache_counts_as_it_would(mode: Any) -> None:
+    """Where the cache obeys: no-cache is answered by the app, and its answer stored."""
+    model, notes = Model(), Notes()
+    app = cached(model, mode=mode, observer=notes, client_control="obey")
+    fresh = (JSON, (b"cache-control", b"no-cache"))
+    only = (JSON, (b"cache-control", b"only-if-cached"))
+
+    await ask(app, b"1", headers=only)
+    stored = [len(notes.of(StoreWritten))]
+    for headers in ((JSON,), fresh):
+        await ask(app, headers=headers)
+        stored.append(len(notes.of(StoreWritten)))
+
+    assert stored == [0, 1, 2]
+    assert results(notes) == []
