@@ -203,6 +203,11 @@ class ResponseRecorder(msgspec.Struct):
         self.chunks.clear()
 
     @property
+    def held(self) -> int:
+        """Bytes of body that are kept."""
+        return 0 if self.is_too_large else self.size
+
+    @property
     def is_too_large(self) -> bool:
         """The body has outgrown the limit."""
         return self.size > self.limit

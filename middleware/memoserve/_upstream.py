@@ -33,6 +33,7 @@ from memoserve._request import Question
 from memoserve._shadow import are_equal
 from memoserve._shared import Shared
 from memoserve._validation import validating
+from memoserve._waiting import Part
 from memoserve.stores import LeaseEnd
 
 __all__ = ["Upstream", "Withheld"]
@@ -139,7 +140,8 @@ class Upstream:
 
         async def compare(fill: Fill, _cost: float) -> None:
             if known is not None and fill.recorder.is_complete and not fill.recorder.is_too_large:
-                is_equal = are_equal(known, fill.recorder)
+                largest = self._shared.options.max_canonical_bytes
+                is_equal = are_equal(known, fill.recorder, largest)
                 record = self._record
                 record.emit(ShadowCompared(record.model, "equal" if is_equal else "different"))
 
@@ -158,6 +160,7 @@ class Upstream:
         started = time.perf_counter()
         cost = 0.0
         is_withheld = False  # For a stale answer is better.
+        part = Part(self._shared.budget)
 
         async def send(message: Message) -> None:
             nonlocal cost, is_withheld
@@ -165,6 +168,9 @@ class Upstream:
                 message = own_copy(message)  # Its fields may be an iterator.
                 is_withheld = has_fallback and message["status"] >= 500
             fill.recorder.note(message)
+            if not part.take(fill.recorder.held):
+                fill.recorder.abandon()
+                part.take(0)
             cost = time.perf_counter() - started
             if message["type"] == "http.response.start":
                 fill.judge(message)
@@ -185,6 +191,7 @@ class Upstream:
             self._reply.note_failure()
             raise
         finally:
+            part.take(0)
             fill.report(cost, has_raised=has_raised)
         return Withheld() if is_withheld else None
 

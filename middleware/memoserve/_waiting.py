@@ -5,7 +5,7 @@ Rule: whoever waits is woken in the order of coming, and nothing is counted that
 
 import asyncio
 
-__all__ = ["Budget", "Signal"]
+__all__ = ["Budget", "Part", "Signal"]
 
 
 class Budget:
@@ -19,6 +19,20 @@ class Budget:
     def is_spent(self) -> bool:
         """No more should be begun."""
         return self.used >= self.limit
+
+
+class Part:
+    """What one answer takes of a budget."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._size = 0
+
+    def take(self, size: int) -> bool:
+        """Take so many bytes in all from now on; tell whether that is within the limit."""
+        self._budget.used += size - self._size
+        self._size = size
+        return self._budget.used <= self._budget.limit
 
 
 class Signal:

@@ -239,3 +239,30 @@ async def test_what_a_client_asks_of_the_cache_counts_as_it_would(mode: Any) -> 
 
     assert stored == [0, 1, 2]
     assert results(notes) == []
+
+
+async def test_a_large_answer_is_compared_by_its_bytes() -> None:
+    """To parse megabytes would hold up the event loop, and with it all other clients (bug 42)."""
+    small, large = b"[1,%b]", b"[1,%b" + b" " * 1_000 + b"]"
+    model, notes = Model(), Notes()
+    app = shadowed(model, notes, max_canonical_bytes=100)
+    for number, shape in enumerate((small, large)):
+        for spelling in (b"2", b" 2", b" 2"):
+            model.chunks = [shape % spelling]
+            await ask(app, b"%d" % number)
+
+    assert results(notes) == ["equal", "equal", "different", "different"]
+
+
+async def test_answers_that_are_kept_for_the_store_take_their_part_of_the_room() -> None:
+    """Of `flight_max_bytes`, as a live cache's do; beyond it they are sent, and not stored."""
+    model, notes = Model(chunks=[b"x" * 600, b"x" * 600, b"x" * 600]), Notes()
+    app = shadowed(model, notes, flight_max_bytes=1_000)
+
+    answer = await ask(app)
+    again = await ask(app)
+
+    assert [len(each.content) for each in (answer, again)] == [1_800, 1_800]
+    assert again.cache_status.endswith("detail=shadow")
+    assert [event.result for event in notes.of(StoreWritten)] == ["too_large", "too_large"]
+    assert app._shared.budget.used == 0
