@@ -179,7 +179,8 @@ class Question:
         canonical = self._canonical_body()
         key = self._digest(canonical)(is_canonical=canonical is not None)
         is_plain = self.coverage.is_plain and self.fields.is_plain
-        if is_plain and canonical is not None and self.body.size <= HOT_BYTES:
+        is_short = max(self.body.size, self._head_size()) <= HOT_BYTES
+        if is_plain and canonical is not None and is_short:
             self.known = known = Known(key)
             name = spelling(
                 self.coverage,
@@ -190,6 +191,13 @@ class Question:
             )
             self._shared.spelled.put(name, known)
         return key
+
+    def _head_size(self) -> int:
+        """Return how long what is remembered of the request is beside its body."""
+        scope, keyed = self.scope, self.fields.keyed
+        target = (scope["path"], scope.get("raw_path") or b"", scope.get("query_string", b""))
+        lines = [value if isinstance(value, bytes) else b"".join(value) for value in keyed if value]
+        return sum(map(len, target)) + sum(map(len, lines))
 
     def _digest(self, canonical: bytes | None) -> Callable[..., Key]:
         """Prepare what digests the key's material."""

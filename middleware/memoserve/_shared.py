@@ -46,8 +46,8 @@ _CONNECT_SECONDS = 0.25  # By which a store that is away delays the start.
 _MEMORY_SIZE = 10_000  # Keys of which something is remembered; a few megabytes at the most.
 _HIT_FOR_MISS_SECONDS = 60.0  # Varnish takes 120; a deploy that mends it should show sooner.
 
-_HOT_SIZE = 2_048  # Requests and answers of at most 4 KiB each, so 16 MiB at the very most.
-HOT_BYTES = 4_096
+_HOT_SIZE = 2_048  # Requests' heads and bodies, answers as they are stored and as they are sent,
+HOT_BYTES = 4_096  # of at most so many bytes each: 32 MiB at the very most.
 
 _Name = TypeVar("_Name", bound=Hashable)
 _Value = TypeVar("_Value")

@@ -142,3 +142,25 @@ async def test_what_is_not_fresh_is_looked_up_once() -> None:
 
     assert counts == [1, 1]
     await app.aclose()
+
+
+@pytest.mark.parametrize(
+    "long",
+    [
+        pytest.param({"headers": [JSON, (b"accept", b"a" * 9_000)]}, id="accept"),
+        pytest.param({"query_string": b"a" * 9_000}, id="query"),
+        pytest.param({"path": "/v1/" + "a" * 9_000}, id="path"),
+        pytest.param({"raw_path": b"/v1/" + b"%61" * 9_000}, id="raw-path"),
+    ],
+)
+async def test_a_request_with_a_long_head_is_not_remembered(long: dict[str, Any]) -> None:
+    """Each of the thousands that are remembered is small, whoever makes them up (bug 45)."""
+    app = cached(Model(), path="/v1/{rest:path}")
+
+    for _ in range(2):
+        await ask(app, **long)
+    first, second = [await ask(app) for _ in range(2)]
+
+    assert "miss" in first.cache_status
+    assert "hit" in second.cache_status
+    assert len(app._shared.spelled._values) == 1

@@ -63,7 +63,9 @@ class _Response:
         await self._send(message)
         if message["type"] == "http.response.start":
             self.status = message["status"]
-        elif not message.get("more_body", False):  # Or a file by its path: all that ends it.
+        elif self.status and not message.get(
+            "more_body", False
+        ):  # Or a file by its path: all that ends it.
             self.ended = time.perf_counter()
 
 

@@ -217,3 +217,16 @@ def test_a_status_without_a_place_stays_a_word() -> None:
     values = ("GET", "other", "", "http", "1.1", "")
 
     assert attributes_of(HTTP_SERVER_DURATION, values)["http.response.status_code"] == "other"
+
+
+@pytest.mark.parametrize("kind", ["early_hint", "push"])
+async def test_what_comes_before_the_answer_is_not_its_end(kind: str) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": f"http.response.{kind}", "links": [], "path": "/", "headers": []})
+        raise RuntimeError("down")
+
+    notebook = Notebook()
+    with pytest.raises(RuntimeError, match="down"):
+        await call(TelemetryMiddleware(app, observer=notebook, http_duration=True))
+
+    assert [(event.status, event.error) for event in notebook.finished] == [("", "RuntimeError")]
