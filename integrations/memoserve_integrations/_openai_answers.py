@@ -53,8 +53,15 @@ class _Event(msgspec.Struct):
     response: _Response = msgspec.field(default_factory=_Response)
 
 
+# Made once: a long stream has a piece for every word.
+_COMPLETION = msgspec.json.Decoder(_Completion)
+_EMBEDDINGS = msgspec.json.Decoder(_Embeddings)
+_RESPONSE = msgspec.json.Decoder(_Response)
+_EVENT = msgspec.json.Decoder(_Event)
+
+
 def is_embedding(answer: StoredResponse) -> bool:
-    found = _decode(_Embeddings, answer.body)
+    found = _decode(_EMBEDDINGS, answer.body)
     return found is not None and bool(found.data) and not found.error
 
 
@@ -65,7 +72,7 @@ def is_whole_completion(answer: StoredResponse, *, ends: Collection[str]) -> boo
         return False
     reasons: dict[int, str | None] = {}
     for piece in pieces:
-        found = _decode(_Completion, piece)
+        found = _decode(_COMPLETION, piece)
         # It repeats the metadata, which is not in the key; OpenAI does so for what it stores.
         if found is None or found.error or found.metadata:
             return False
@@ -75,12 +82,12 @@ def is_whole_completion(answer: StoredResponse, *, ends: Collection[str]) -> boo
 
 def is_whole_response(answer: StoredResponse, *, truncated: bool) -> bool:
     if not _is_stream(answer):
-        found = _decode(_Response, answer.body)
+        found = _decode(_RESPONSE, answer.body)
         return found is not None and _is_whole(found, truncated=truncated)
     pieces = _events(answer.body)
     if pieces and pieces[-1] == b"[DONE]":  # Not OpenAI's own, but of some that follow it.
         pieces.pop()
-    events = [_decode(_Event, piece) or _Event("error") for piece in pieces]
+    events = [_decode(_EVENT, piece) or _Event("error") for piece in pieces]
     if not events or any(event.type in _FAILURES or event.error for event in events):
         return False
     last = events[-1]
@@ -119,8 +126,8 @@ def _events(body: bytes) -> list[bytes]:
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
 
-def _decode(kind: type[_Struct], text: bytes) -> _Struct | None:
+def _decode(decoder: msgspec.json.Decoder[_Struct], text: bytes) -> _Struct | None:
     try:
-        return msgspec.json.decode(text, type=kind)
+        return decoder.decode(text)
     except (msgspec.MsgspecError, ValueError):
         return None
