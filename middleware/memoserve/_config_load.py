@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from msgspec import NODEFAULT, Struct
 
+from memoserve._config_environment import read_environment
 from memoserve._config_keys import allowed_for
 from memoserve._config_secrets import secret_in
 from memoserve._config_sources import (
@@ -20,7 +21,6 @@ from memoserve._config_sources import (
     RuleSource,
     Sources,
     fields_of,
-    read_environment,
     read_file,
 )
 from memoserve._config_values import included_rules, option, rule_from
@@ -89,15 +89,9 @@ def load(
     Raises:
         ConfigError: It names everything that is wrong.
     """
-    chosen = path or environ.get("MEMOSERVE_CONFIG")
+    chosen = path or environ.get("MEMOSERVE_CONFIG") or None
     file = Path(chosen or FILE)
-    sources = read_file(file) if chosen or file.exists() else Sources()
-    _check_twins(sources)
-    environment = read_environment(environ)
-    _check_twins(environment)
-    sources = sources.overridden_by(environment)
-    _read_secrets(sources, file.parent)
-    _check_required(sources)
+    sources = _sources(file, environ, is_chosen=chosen is not None)
     found = [*_rules(sources)] or [(rule, RuleSource("", "the code", {})) for rule in rules]
     if not found and not sources.problems:
         where = "[[rules]] in memoserve.toml, MEMOSERVE_RULES or MEMOSERVE_INCLUDE"
@@ -111,6 +105,18 @@ def load(
         rules=tuple(rule for rule, _ in found),
         origins=tuple(origin for _, origin in found),
     )
+
+
+def _sources(file: Path, environ: Mapping[str, str], *, is_chosen: bool) -> Sources:
+    """Read both, and let the environment win."""
+    of_file = read_file(file) if is_chosen or file.exists() else Sources()
+    of_environment = read_environment(environ)
+    for each in (of_file, of_environment):
+        _check_twins(each)
+    sources = of_file.overridden_by(of_environment)
+    _read_secrets(sources, file.parent)
+    _check_required(sources)
+    return sources
 
 
 def _rules(sources: Sources) -> Iterable[tuple[Rule, RuleSource]]:

@@ -1,4 +1,4 @@
-"""What the file and the environment say, each value with its place.
+"""What a source says, each value with its place; and what the file says.
 
 Rule: whatever is wrong is noted with its place, and reading goes on, so that one look shows all of
 it. No message repeats a secret.
@@ -6,7 +6,6 @@ it. No message repeats a secret.
 
 import difflib
 import json
-import logging
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,6 +23,7 @@ from memoserve._config_rule import RuleTable
 
 __all__ = [
     "KEYS",
+    "PREFIX",
     "SECRETS",
     "SECTIONS",
     "Given",
@@ -32,9 +32,10 @@ __all__ = [
     "Sources",
     "did_you_mean",
     "fields_of",
-    "read_environment",
     "read_file",
+    "read_rules",
     "variable_of",
+    "wrong",
 ]
 
 SECTIONS: Mapping[str, type[Struct]] = {
@@ -44,13 +45,8 @@ SECTIONS: Mapping[str, type[Struct]] = {
 }
 SECRETS = frozenset({"secret", "metrics.token"})  # And `store`, a URL that may hold a password.
 
-_PREFIX = "MEMOSERVE_"
-_OTHER_VARIABLES = frozenset({"MEMOSERVE_APP", "MEMOSERVE_CONFIG", "MEMOSERVE_METRICS_DIR"})
-# Kubernetes tells every container of every service, and one may be called `memoserve`.
-_KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT)|_PORT_\d+_(TCP|UDP|SCTP)")
+PREFIX = "MEMOSERVE_"
 _LONGEST_QUOTE = 80
-
-_logger = logging.getLogger("memoserve")
 
 
 class Problem(Struct, frozen=True):
@@ -66,7 +62,7 @@ class Problem(Struct, frozen=True):
     def order(self) -> tuple[bool, int]:
         """The lines of a file in their order, then the variables."""
         line = self.place.rpartition(":")[2]
-        return (self.place.startswith(_PREFIX), int(line) if line.isdecimal() else 0)
+        return (self.place.startswith(PREFIX), int(line) if line.isdecimal() else 0)
 
 
 class Given(Struct, frozen=True):
@@ -127,10 +123,7 @@ KEYS: Mapping[str, FieldInfo] = dict(_keys())  # All but those of rules.
 
 def variable_of(name: str) -> str:
     """Return the variable that says what a key says."""
-    return _PREFIX + name.upper().replace(".", "_")
-
-
-_VARIABLES = {variable_of(name): name for name in (*KEYS, "rules")}
+    return PREFIX + name.upper().replace(".", "_")
 
 
 def _twin(name: str) -> str:
@@ -183,7 +176,7 @@ def _read_document(sources: Sources, said: dict[str, Any], place: Callable[..., 
             else:
                 sources.note(place(name), f"{name} must be a table, not {_quoted(value)}")
         elif name == "rules":
-            _read_rules(sources, value, place)
+            read_rules(sources, value, place)
         elif name not in top:
             sources.note(place(name), f"{name!r} is no setting{_hint(name, top)}")
         else:
@@ -207,10 +200,10 @@ def _take(sources: Sources, name: str, value: Any, place: str) -> None:
     try:
         sources.keys[name] = Given(msgspec.convert(value, KEYS[name].type), place)
     except msgspec.ValidationError:
-        sources.note(place, _wrong(name, KEYS[name], value))
+        sources.note(place, wrong(name, KEYS[name], value))
 
 
-def _read_rules(sources: Sources, said: Any, place: Callable[..., str]) -> None:
+def read_rules(sources: Sources, said: Any, place: Callable[..., str]) -> None:
     sources.rules = []
     if not _is_list(said) or not all(_is_table(each) for each in said):
         sources.note(place("rules"), f"rules must be a list of tables, not {_quoted(said)}")
@@ -233,7 +226,7 @@ def _rule_keys(
         try:
             yield key, Given(msgspec.convert(value, fields[key].type), at)
         except msgspec.ValidationError:
-            sources.note(at, _wrong(name, fields[key], value))
+            sources.note(at, wrong(name, fields[key], value))
     if "path" not in said:
         at = place("rules", number)
         sources.note(at, f"rules[{number}].path is missing: {allowed_for(fields['path'])}")
@@ -243,7 +236,7 @@ def _hint(name: str, known: Iterable[str]) -> str:
     return did_you_mean(name, known) or f"; there are {', '.join(sorted(known))}"
 
 
-def _wrong(name: str, field: FieldInfo, value: Any) -> str:
+def wrong(name: str, field: FieldInfo, value: Any) -> str:
     """Say what a key may be; where words are given, which one may be meant."""
     shown = "this one" if name in SECRETS else _quoted(value)
     meant = ""
@@ -274,82 +267,3 @@ def _is_table(value: object) -> TypeGuard[dict[str, Any]]:
 
 def _is_list(value: object) -> TypeGuard[list[Any]]:
     return isinstance(value, list)
-
-
-# The environment.
-
-
-def read_environment(environ: Mapping[str, str]) -> Sources:
-    """Read the variables; one that is empty counts as unset, as Compose passes on `${NAME:-}`."""
-    sources = Sources()
-    for variable, text in sorted(environ.items()):
-        if not variable.startswith(_PREFIX) or not text or _is_kubernetes(variable, text):
-            continue
-        name = _VARIABLES.get(variable)
-        if not _is_unicode(text):
-            sources.note(variable, "is no text in UTF-8")
-        elif name == "rules":
-            _read_rules_variable(sources, variable, text)
-        elif name is not None:
-            _read_variable(sources, variable, name, text)
-        elif variable not in _OTHER_VARIABLES:
-            _refuse_variable(sources, variable)
-    return sources
-
-
-def _is_unicode(text: str) -> bool:
-    """Tell whether the variable's bytes were a text: os.environ has a surrogate for each other."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _refuse_variable(sources: Sources, variable: str) -> None:
-    """Take what is misspelled for wrong; what is not near to anything may be somebody else's."""
-    known = (*_VARIABLES, *_OTHER_VARIABLES)
-    names = {name.removeprefix(_PREFIX): name for name in known}
-    near = difflib.get_close_matches(variable.removeprefix(_PREFIX), names, n=1, cutoff=0.7)
-    if near:
-        hint = f"; did you mean {names[near[0]]!r}?"
-        sources.note(variable, f"is no variable of memoserve{hint}")
-    else:
-        _logger.warning("%s is no variable of memoserve", variable)
-
-
-def _is_kubernetes(variable: str, text: str) -> bool:
-    is_link = variable.endswith("_PORT") and "://" in text
-    return is_link or _KUBERNETES.search(variable) is not None
-
-
-def _read_rules_variable(sources: Sources, variable: str, text: str) -> None:
-    try:
-        said = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError) as error:
-        sources.note(variable, f"rules must be a list of tables in JSON; this is none: {error}")
-        return
-    _read_rules(sources, said, lambda *_: variable)
-
-
-def _read_variable(sources: Sources, variable: str, name: str, text: str) -> None:
-    section = name.partition(".")[0]
-    if section in SECTIONS:
-        sources.sections[section] = variable
-    sources.said.add(name)
-    for value in _readings(text):
-        try:
-            sources.keys[name] = Given(msgspec.convert(value, KEYS[name].type), variable)
-        except msgspec.ValidationError:
-            continue
-        return
-    sources.note(variable, _wrong(name, KEYS[name], text))
-
-
-def _readings(text: str) -> Iterator[Any]:
-    """Return what a text may mean: itself, JSON, or a list of names."""
-    yield text
-    try:
-        yield msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        yield [part.strip() for part in text.split(",")]

@@ -131,15 +131,19 @@ def stack(configuration: Configuration, app: ASGIApp) -> Stack:
     if not metrics.enabled:
         return Stack(outer, cache, outer, None)
     with _blaming(configuration, "metrics"):
-        measured = TelemetryMiddleware(
-            outer,
-            http_duration=metrics.http_duration,
-            metrics_port=metrics.port,
-            metrics_host=metrics.host,
-        )
-        if metrics.path == "none":
-            return Stack(measured, cache, measured, None)
-        return Stack(measured, cache, metrics_page(metrics), metrics.path)
+        return _measured(outer, cache, metrics)
+
+
+def _measured(app: ASGIApp, cache: CacheMiddleware, table: MetricsTable) -> Stack:
+    outer = TelemetryMiddleware(
+        app,
+        http_duration=table.http_duration,
+        metrics_port=table.port,
+        metrics_host=table.host,
+    )
+    if table.path == "none":
+        return Stack(outer, cache, outer, None)
+    return Stack(outer, cache, metrics_page(table), table.path)
 
 
 def _varied(app: ASGIApp, table: VariantsTable) -> ASGIApp:
