@@ -14,12 +14,12 @@ from loadgen.prove import Arm, Proof
 from loadgen.records import Summary, summarize
 from loadgen.report import VOID, milliseconds, ratio
 
-__all__ = ["CLAIMED_RATIO", "claim_sentence", "claim_table"]
+__all__ = ["claim_sentence", "claim_table"]
 
 # Of DistilBERT and T5-small on CPUs at 70 to 80 % hits, in ms; the last row is the quotient.
 _WITHOUT, _WITH, _FASTER = ("200–500", "800–1,500"), ("5–20", "30–50"), ("10–25 ×", "15–30 ×")
 _NONE = ("", "")
-CLAIMED_RATIO = "70–80 %"
+_CLAIMED_RATIO = "70–80 %"
 
 _QUICK = (Outcome.HIT, Outcome.STALE)  # Who shares a miss has waited for it as well.
 
@@ -60,15 +60,18 @@ def claim_table(proof: Proof) -> Table | None:
 
 def claim_sentence(proof: Proof) -> str | None:
     """Say how the ratio of hits compares; None if that was not measured."""
-    warm = proof.arms.get("warm Zipf")
-    if warm is None:
+    cold, warm = (proof.arms.get(name) for name in ("cold Zipf", "warm Zipf"))
+    if cold is None or warm is None:
         return None
-    found = warm.explanation
     return (
-        f"Once warm, {ratio(found.observed)} were hits, where any cache could have had "
-        f"{ratio(found.achievable)}; {CLAIMED_RATIO} are usually claimed, which is a number of "
-        "the traffic, not of the cache."
+        f"Hits were {_ratios(cold)} from cold and {_ratios(warm)} once warm; {_CLAIMED_RATIO} are "
+        "usually claimed, which is a number of the traffic, not of the cache."
     )
+
+
+def _ratios(arm: Arm) -> str:
+    found = arm.explanation
+    return f"{ratio(found.observed)} (of {ratio(found.achievable)} achievable)"
 
 
 def _lines(name: str, arm: Arm, base: _Row) -> Iterator[tuple[str, ...]]:
