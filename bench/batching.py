@@ -1,6 +1,8 @@
 """What micro-batching gains: sixteen callers of a model of full size, one by one and in batches.
 
 Rule: both arms ask the same questions, and they take turns within one run; only their ratio counts.
+The models have as many threads as the reference app gives them unless it is told otherwise, one
+each: with more, one question alone keeps more cores busy, and a batch has less to gain.
 """
 
 import asyncio
@@ -17,6 +19,7 @@ import torch
 from memoserve import MicroBatcher
 from reference_app.models import load_model
 from reference_app.results import SummaryTask
+from reference_app.settings import Settings
 from reference_app.texts import sentiment_example, summary_example
 
 CALLERS = 16
@@ -69,7 +72,7 @@ async def compare(name: str, run: Any, items: Sequence[Any], length: Callable[[A
 
 async def main() -> None:
     """Measure both models."""
-    torch.set_num_threads(int(os.environ.get("THREADS", os.cpu_count() or 1)))
+    torch.set_num_threads(int(os.environ.get("THREADS", Settings().torch_threads)))
     chance = random.Random(1)
     opinions = [sentiment_example(chance).text for _ in range(500)]
     reports = [SummaryTask(summary_example(chance).text, TOKENS) for _ in range(500)]
