@@ -61,6 +61,7 @@ bench: $(VENV)/.test ## what the cache costs, side by side with the bare app
 	$(BIN)/python bench/telemetry.py
 	$(BIN)/python bench/scrape.py
 	$(BIN)/python bench/truth.py
+	$(BIN)/python bench/advise.py
 	$(BIN)/python bench/json_parsers.py
 	$(BIN)/python bench/limits.py
 	$(BIN)/python bench/throughput.py
