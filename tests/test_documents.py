@@ -262,7 +262,7 @@ def test_the_comparison_says_what_the_caches_do() -> None:
 
 
 def test_the_site_builds_strictly(tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir"]
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir"]
 
     done = subprocess.run([*build, tmp_path], cwd=ROOT, capture_output=True, text=True, check=False)
 
