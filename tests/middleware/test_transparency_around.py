@@ -26,7 +26,7 @@ from memoserve._asgi import ASGIApp, Message, Receive, Scope, Send
 from tests.asgi import JSON, Call, Model, ask, begin, http_scope, settle
 from tests.middleware.cases import PATH, cached
 from tests.middleware.test_transparency import CASES, Tagging, parameters, starlette_app
-from tests.middleware.transparency import WAYS, Case, Log, RemoteStore, check_alike
+from tests.middleware.transparency import WAYS, Case, Log, RemoteStore, check_alike, mode_of
 
 TEXT = b"said again and again " * 60
 GZIP, IDENTITY = (b"accept-encoding", b"gzip"), (b"accept-encoding", b"identity")
@@ -34,7 +34,13 @@ ORIGINS = [(b"origin", b"https://a.example"), (b"origin", b"https://b.example")]
 
 
 def layer(way: str) -> Middleware:
-    return Middleware(CacheMiddleware, rules=[WAYS[way]], store=RemoteStore(), store_deadline=10)
+    return Middleware(
+        CacheMiddleware,
+        rules=[WAYS[way]],
+        mode=mode_of(way),
+        store=RemoteStore(),
+        store_deadline=10,
+    )
 
 
 # How far streams run ahead of what is sent depends on what is in between.

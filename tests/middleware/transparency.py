@@ -8,7 +8,7 @@ import asyncio
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from memoserve import CacheMiddleware, Rule
 from memoserve._asgi import ASGIApp, Header, Message
@@ -30,7 +30,13 @@ WAYS: Mapping[str, Rule] = {
     "bypass-large": Rule(
         ANY_PATH, methods=METHODS, private="share", model="m", max_request_bytes=1
     ),
+    "shadow": Rule(ANY_PATH, methods=METHODS, private="share", model="m"),
 }
+
+
+def mode_of(way: str) -> Literal["live", "shadow"]:
+    """Return the mode of a cache on this way."""
+    return "shadow" if way == "shadow" else "live"
 
 
 class RemoteStore:
@@ -109,16 +115,22 @@ async def look(app: ASGIApp, log: Log, case: Case, spec_version: str = "2.3") ->
     return Seen([_comparable(item) for item in log], error)
 
 
-def behind(rule: Rule, app: ASGIApp) -> CacheMiddleware:
+def behind(way: str, app: ASGIApp) -> CacheMiddleware:
     """Put the layer before an app, with a store that takes its time."""
-    return CacheMiddleware(app, rules=[rule], store=RemoteStore(), store_deadline=10)
+    return CacheMiddleware(
+        app, rules=[WAYS[way]], mode=mode_of(way), store=RemoteStore(), store_deadline=10
+    )
 
 
 async def check_way(make: MakeApp, case: Case, way: str, spec_version: str = "2.3") -> None:
     """Require that a request which reaches the app is served as without the layer."""
     is_covered = way != "uncovered" and case.method in METHODS
     status = await check_alike(
-        make, lambda log: behind(WAYS[way], make(log)), case, spec_version=spec_version
+        make,
+        lambda log: behind(way, make(log)),
+        case,
+        spec_version=spec_version,
+        times=2 if way == "shadow" else 1,  # What would have been a hit is one, too.
     )
 
     assert (b"fwd=" in status) is is_covered
@@ -126,13 +138,19 @@ async def check_way(make: MakeApp, case: Case, way: str, spec_version: str = "2.
 
 
 async def check_alike(
-    make: MakeApp, make_layered: MakeApp, case: Case, *, spec_version: str = "2.3"
+    make: MakeApp,
+    make_layered: MakeApp,
+    case: Case,
+    *,
+    spec_version: str = "2.3",
+    times: int = 1,
 ) -> bytes:
     """Require that two apps show the same; return the `cache-status` that only one may have."""
     log: Log = []
-    bare = await look(make(log), log, case, spec_version)
-
-    layered = await look(make_layered(log), log, case, spec_version)
+    bare, layered = [
+        [await look(app, log, case, spec_version) for _ in range(times)][-1]
+        for app in (make(log), make_layered(log))
+    ]
 
     status = layered.cache_status
     for start in (m for m in layered.messages if m["type"] == "http.response.start"):
@@ -146,7 +164,7 @@ async def check_hit(make: MakeApp, case: Case) -> None:
     """Require that the second answer is the first one again, or that the app is asked again."""
     log: Log = []
     bare = await look(make(log), log, case)
-    cache = behind(WAYS["miss"], make(log))
+    cache = behind("miss", make(log))
     await look(cache, log, case)
 
     again = await look(cache, log, case)
