@@ -196,12 +196,12 @@ BREAKS = (
     ),
     Break(
         "a purged answer is recalled", "_recall.py",
-        "entry is None or found != known.found or",
-        "entry is None or",
+        "if found != known.found or (",
+        "if (",
     ),
     Break(
         "a recalled answer is served past its time", "_recall.py",
-        "if fresh_for <= 0:", "if fresh_for <= -60:",
+        "entry.ttl <= (in_store :=", "entry.ttl + 60 <= (in_store :=",
     ),
     Break(
         "the short reading overlooks credentials", "_fields.py",
