@@ -126,9 +126,9 @@ class Counting:
 
 async def test_what_is_not_fresh_is_looked_up_once() -> None:
     """A stale answer costs one round trip, as a fresh one does."""
-    clock, store = Clock(), Counting()
+    model, clock, store = Model(), Clock(), Counting()
     app = cached(
-        Model(), clock=clock, store=store, store_deadline=30, ttl=10, stale_while_revalidate=100
+        model, clock=clock, store=store, store_deadline=30, ttl=10, stale_while_revalidate=100
     )
     await ask(app)
     await ask(app)
@@ -140,8 +140,9 @@ async def test_what_is_not_fresh_is_looked_up_once() -> None:
         counts.append(store.answers - before)
         clock.now += 20
 
-    assert counts == [1, 1]
     await app.aclose()
+    assert counts == [1, 1]
+    assert model.calls == 2  # Not to serve it for fresh: it was refreshed.
 
 
 @pytest.mark.parametrize(
