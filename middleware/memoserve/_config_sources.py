@@ -145,7 +145,7 @@ def read_file(path: Path) -> Sources:
     """Read a `memoserve.toml`."""
     sources = Sources()
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # Some editors begin with a mark.
         said = tomllib.loads(text)
     except OSError as error:
         sources.note(str(path), f"cannot be read: {error.strerror}")

@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +57,7 @@ def environment(middleware: str, variables: dict[str, str]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def serving(middleware: str, factory: str = VLLM, **variables: str) -> Iterator[Server]:
+def serving(middleware: str, factory: str = VLLM, **variables: str) -> Generator[Server]:
     """Serve the app by a uvicorn of its own."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         process = subprocess.Popen(
@@ -135,6 +135,7 @@ def test_a_hit_is_for_who_has_the_key_that_vllm_has_let_in(server: Server) -> No
 def test_what_may_be_another_answer_or_moves_memory_passes_by(
     server: Server, more: dict[str, Any]
 ) -> None:
+    """It is no question, or has an effect elsewhere (bug 54)."""
     answers = [server.chat(**more) for _ in range(2)]
 
     said = {answer.headers["cache-status"] for answer in answers}

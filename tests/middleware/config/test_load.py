@@ -401,6 +401,7 @@ def test_one_source_may_not_say_a_secret_twice(write: Write) -> None:
 
 
 def test_no_message_repeats_a_secret(write: Write) -> None:
+    """Nor does a log: see the tests of the stack (bug 18)."""
     write(f'secret = "hunter2"\n{RULE}[metrics]\ntoken = 123456')
 
     short = "hunter3"
@@ -665,6 +666,12 @@ def test_files_that_nobody_means_are_problems(write: Write, text: str) -> None:
     write(text)
 
     assert problems()[0].startswith("memoserve.toml: is no TOML")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_file(write: Write) -> None:
+    write(f"\ufefflease = 3\n{RULE}")
+
+    assert read().keys["lease"].place == "memoserve.toml:1"
 
 
 def test_a_problem_is_a_value_error_and_one_of_ours(write: Write) -> None:

@@ -316,6 +316,7 @@ def test_no_message_about_a_store_repeats_a_password(
 ) -> None:
     monkeypatch.setenv("MEMOSERVE_STORE", url)
 
+    """Not even the traceback's cause (bug 18)."""
     with pytest.raises(ConfigError) as caught:
         Memoserve(Model())
 
