@@ -55,9 +55,10 @@ def test_a_wheel_s_copies_are_read(monkeypatch: pytest.MonkeyPatch, wheel: zipfi
 
 
 def test_an_installation_without_them_says_so(
-    memoserve: Runner, monkeypatch: pytest.MonkeyPatch
+    memoserve: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(_dashboard, "_CHECKOUT", Path("nowhere"))
+    monkeypatch.setattr(_dashboard, "files", lambda name: tmp_path / name)
 
     ran = memoserve("dashboard")
 
