@@ -92,7 +92,7 @@ BREAKS = (
     ),
     Break(
         "an answer is stored before its stream has ended", "_fill.py",
-        "is_whole = recorder.is_complete and ", "is_whole = ",
+        "return recorder.is_complete and ", "return ",
     ),
     Break(
         "an answer that is shorter than it said is kept", "_asgi.py",

@@ -34,6 +34,7 @@ from memoserve._request import Question
 from memoserve._rules import Rule, StoredResponse
 from memoserve._shared import Shared
 from memoserve._tags import Tokens, group_tag, is_purged, purge_mark, read_tokens, tag_key
+from memoserve._unstored import why_unstored
 
 __all__ = ["Fill"]
 
@@ -138,6 +139,7 @@ class Fill:
             return "too_large"
         storage = self._storage()
         if storage is None or self.head is None:
+            self._explain()
             return "uncacheable"
         headers = replayable(recorder.headers, unreplayable_of(self.head))
         if rule.etag and not any(name == b"etag" for name, _ in headers):
@@ -153,13 +155,25 @@ class Fill:
             return "error" if self.tokens is None else "refused"
         return await self._write(response, admitted, tokens)
 
+    def _explain(self) -> None:
+        """Log why the answer is not stored, where its rule lets somebody expect that it is."""
+        if self.head is not None and not self._question.fields.asks_for_less:
+            reason = why_unstored(self.head, self._question.terms, is_whole=self._is_whole)
+            if reason:
+                path = self._rule.path
+                self._shared.say_once(f"an answer under the rule {path!r} is not stored: {reason}")
+
+    @property
+    def _is_whole(self) -> bool:
+        recorder = self.recorder
+        return recorder.is_complete and _ends_with(recorder.chunks, self._rule.ends_with)
+
     def _storage(self) -> Storage | None:
         """Return for how long the answer may be used, None if it must not be stored."""
-        recorder, question = self.recorder, self._question
-        is_whole = recorder.is_complete and _ends_with(recorder.chunks, self._rule.ends_with)
+        question = self._question
         # The head of what a GET would get is no answer to a GET.
         is_answer = not self._is_head or question.keyed_method == "HEAD"
-        if self._sharing is not Sharing.ALL or not is_whole or not is_answer or not self.head:
+        if self._sharing is not Sharing.ALL or not self._is_whole or not is_answer or not self.head:
             return None
         answered = self._answered
         return storage_of(

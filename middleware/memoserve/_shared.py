@@ -297,10 +297,13 @@ class Shared:
 
     def log_once(self, what: str, error: Exception) -> None:
         """Log a failure that may come with every request, the first time that it does."""
-        name = f"{what}: {type(error).__name__}"
-        if self._logged.get(name) is None:
-            self._logged.put(name, name)
-            _logger.warning("%s; this is logged once", name, exc_info=error)
+        self.say_once(f"{what}: {type(error).__name__}", error)
+
+    def say_once(self, text: str, error: Exception | None = None) -> None:
+        """Log something for the first time, and not again."""
+        if self._logged.get(text) is None:
+            self._logged.put(text, text)
+            _logger.warning("%s; this is logged once", text, exc_info=error)
 
     # Observers.
 
