@@ -212,7 +212,11 @@ STORE_LIMIT: Final = Instrument(
     "memoserve.store.limit", "updown", "By", "Bytes that a store may hold.", (STORE,)
 )
 STORE_ENTRIES: Final = Instrument(
-    "memoserve.store.entries", "updown", "{entry}", "Entries that a store holds.", (STORE,)
+    "memoserve.store.entries",
+    "updown",
+    "{entry}",
+    "Entries that a store holds: answers, and the tokens of the tags by which they are purged.",
+    (STORE,),
 )
 STORE_EVICTIONS: Final = Instrument(
     "memoserve.store.evictions",
