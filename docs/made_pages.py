@@ -1,23 +1,18 @@
 """Pages that are made from what is written elsewhere: a hook of MkDocs.
 
-Rule: nothing is written twice. A guide that lives beside its code, the changelog and the catalogue
-of metrics become pages when the site is built; a link to what the site does not have keeps its
-words and loses its address.
+Rule: nothing is written twice. A guide that lives beside its code and the changelog become pages
+when the site is built. Links are written as from file to file: one to a file that became a page
+leads to that page, and one to what the site does not have keeps its words and loses its address.
 """
 
 import posixpath
 import re
 from pathlib import Path
-from typing import Any, TypeAlias, cast, get_args
+from typing import Any, TypeAlias, cast
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
-
-from memoserve._cache_status import BypassReason
-from memoserve._events import CacheStatus, Outcome, WriteResult
-from memoserve.telemetry import BYPASSES, CACHE_STATUS, OUTCOME, REASON, RESULT, STORE_WRITES
-from observability.table import table
 
 __all__ = ["MADE", "on_config", "on_files", "on_page_markdown"]
 
@@ -33,7 +28,6 @@ MADE = {
     "security.md": "SECURITY.md",
 }
 
-_MEASURED = re.compile(r"^## Measured\n\n(.*?)(?=^## )", re.MULTILINE | re.DOTALL)
 _FENCE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s:#]+)(#[^)\s]*)?\)")
 
@@ -64,12 +58,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-    """Fill in what the code knows, and lead links to where the site has their targets."""
+    """Lead links to where the site has their targets."""
     uri = page.file.src_uri
     source = MADE.get(uri, f"docs/{uri}")
-    for mark, made in _FILLED_IN.items():
-        if mark in markdown:
-            markdown = markdown.replace(mark, made())
     parts = _FENCE.split(markdown)
     # Every second part is a block of code, in which brackets are no links.
     parts[::2] = [_LINK.sub(lambda link: _relinked(link, source), part) for part in parts[::2]]
@@ -85,33 +76,3 @@ def _relinked(link: re.Match[str], source: str) -> str:
     if path.startswith("docs/"):
         return f"[{words}]({path.removeprefix('docs/')}{anchor})"
     return words
-
-
-def _labels() -> str:
-    """Return the closed sets of label values, as the code declares them."""
-    rows: list[tuple[str, str, Any]] = [
-        (CACHE_STATUS, "", CacheStatus),
-        (OUTCOME, "", Outcome),
-        (REASON, BYPASSES.name, BypassReason),
-        (RESULT, STORE_WRITES.name, WriteResult),
-    ]
-    lines = ["| label | of | values |", "|---|---|---|"]
-    for label, instrument, values in rows:
-        listed = ", ".join(f"`{value}`" for value in get_args(values))
-        lines.append(f"| `{label}` | {f'`{instrument}`' if instrument else 'all'} | {listed} |")
-    return "\n".join(lines)
-
-
-def _measured() -> str:
-    """Return what the README says was measured."""
-    found = _MEASURED.search((_ROOT / "README.md").read_text(encoding="utf-8"))
-    if found is None:
-        raise ValueError("README.md has no section called Measured")
-    return found.group(1)
-
-
-_FILLED_IN = {
-    "<!-- the catalogue -->": table,
-    "<!-- the labels -->": _labels,
-    "<!-- what was measured -->": _measured,
-}

@@ -22,7 +22,7 @@ import yaml
 from fastapi import FastAPI
 from uvicorn.main import main as uvicorn_cli
 
-from docs.made_pages import MADE
+from docs.made_parts import MADE_PARTS, PAGES, with_parts
 from loadgen.cli import cli as loadgen_cli
 from memoserve._commands import group as memoserve_cli
 from tests.asgi import JSON, ask
@@ -237,18 +237,61 @@ def test_every_make_target_that_is_named_exists() -> None:
 
 @pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_link_leads_somewhere(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    links = re.findall(
-        r"\]\(([^)#\s]+)(?:#[^)]*)?\)", re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.DOTALL)
-    )
+    """As files of a checkout, which is where most readers are."""
+    text = re.sub(r"```.*?```|`[^`]*`", "`code`", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    links = re.findall(r"\]\(([^)\s]+)\)", text)
 
-    lost = [
-        link
-        for link in links
-        if "://" not in link and link not in MADE and not (path.parent / link).exists()
+    assert [link for link in links if "://" not in link and _is_lost(path, link)] == []
+
+
+def _is_lost(path: Path, link: str) -> bool:
+    name, _, anchor = link.partition("#")
+    target = path.parent / name if name else path
+    if not target.exists():
+        return True
+    # The site has an anchor for each object of the API; as a file, that page is just opened.
+    return anchor != "" and name != "api.md" and anchor not in _anchors(target)
+
+
+def _anchors(path: Path) -> set[str]:
+    text = re.sub(
+        r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
+    return {
+        re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+        for title in re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    }
+
+
+def test_a_lost_link_is_noticed() -> None:
+    page = ROOT / "docs" / "tuning.md"
+
+    assert _is_lost(page, "load-testing.md")
+    assert _is_lost(page, "metrics.md#no-such-title")
+    assert _is_lost(page, "#no-such-title")
+    assert not _is_lost(page, "metrics.md#labels")
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_what_is_made_in_a_page_is_current(path: Path) -> None:
+    """`python -m docs.made_parts` makes it anew."""
+    text = path.read_text(encoding="utf-8")
+
+    assert with_parts(text) == text
+
+
+def test_every_part_that_is_made_is_in_a_page() -> None:
+    marks = [
+        name for path in PAGES for name in re.findall(r"<!-- made: (\w+) -->", path.read_text())
     ]
 
-    assert lost == []
+    assert sorted(marks) == sorted(MADE_PARTS)
+
+
+def test_a_part_that_is_out_of_date_is_made_anew() -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+
+    assert with_parts(page.replace("`too_large`, `uncacheable`", "`too_large`")) == page
 
 
 def test_the_comparison_says_what_the_caches_do() -> None:
@@ -272,4 +315,5 @@ def test_the_site_builds_strictly(tmp_path: Path) -> None:
     assert "method-override" in metrics
     comparison = (tmp_path / "comparison" / "index.html").read_text(encoding="utf-8")
     assert "requests/s" in comparison
-    assert "<!-- " not in metrics.partition("<article")[2] + comparison.partition("<article")[2]
+    tuning = (tmp_path / "tuning" / "index.html").read_text(encoding="utf-8")
+    assert 'href="../load-testing/"' in tuning  # In the file, it leads to loadgen/README.md.
