@@ -33,7 +33,15 @@ from memoserve._policy import (
 from memoserve._request import Question
 from memoserve._rules import Rule, StoredResponse
 from memoserve._shared import Shared
-from memoserve._tags import Tokens, group_tag, is_purged, purge_mark, read_tokens, tag_key
+from memoserve._tags import (
+    Tokens,
+    group_tag,
+    is_purged,
+    make_token,
+    purge_mark,
+    read_tokens,
+    tag_key,
+)
 from memoserve._unstored import why_unstored
 
 __all__ = ["Fill"]
@@ -215,8 +223,14 @@ class Fill:
         late = self._question.tags[len(self._tags) :]  # Known since the answer has said Vary.
         if not names and not late:
             return tuple(known)
-        found = await read_tokens(self._shared.store, [*late, *names])
-        if found is None or await read_tokens(self._shared.store, [mark[0]]) != (mark,):
+        store = self._shared.store
+        made = [await make_token(store, key) for key in late]
+        found = await read_tokens(store, [*late, *names])
+        if found is None:
+            return None
+        # Nobody has purged a question whose token is made here and now.
+        may_be_purged = bool(names) or found[: len(late)] != tuple(zip(late, made, strict=True))
+        if may_be_purged and await read_tokens(store, [mark[0]]) != (mark,):
             return None
         first, own = known[: len(self._tags)], known[len(self._tags) :]
         return (*first, *found[: len(late)], *own, *found[len(late) :])

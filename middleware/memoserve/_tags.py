@@ -33,6 +33,7 @@ __all__ = [
     "group_tag",
     "implicit_tags",
     "is_purged",
+    "make_token",
     "purge_mark",
     "question_tag",
     "read_tokens",
@@ -206,6 +207,12 @@ async def read_tokens(store: TokenStore, keys: Collection[str]) -> Tokens | None
             return None
         tokens.append((key, token))
     return tuple(tokens)
+
+
+async def make_token(store: TokenStore, key: str) -> bytes | None:
+    """Return the token of a tag that has had none until now; None if it had one, or may have."""
+    token = os.urandom(16)
+    return token if await store.add(key, token, _TOKEN_TTL) == token else None
 
 
 async def is_purged(reader: Reader, index: str, mark: tuple[str, bytes]) -> bool:

@@ -1,9 +1,13 @@
 """Purging by tokens."""
 
+import asyncio
+
 import pytest
 
 from memoserve import MemoryStore, Purger
 from memoserve._tags import Tokens, implicit_tags, purge_mark, read_tokens, tag_key
+from tests.asgi import JSON, Call, Model, ask, begin, http_scope, settle
+from tests.middleware.cases import cached
 
 
 async def tokens_in(store: MemoryStore, keys: list[str]) -> Tokens:
@@ -160,3 +164,20 @@ async def test_tokens_that_nobody_can_say_are_none() -> None:
             return None
 
     assert await read_tokens(Dead(), ["a", "b"]) is None
+
+
+async def test_an_answer_that_varies_is_kept_though_something_else_was_purged_meanwhile() -> None:
+    """Of its question nothing was purged: bug 36 and bug 38 must not make each other worse."""
+    store = MemoryStore()
+    model = Model(headers=[JSON, (b"vary", b"tier")], gate=asyncio.Event())
+    app = cached(model, store=store)
+    first = begin(app, Call(http_scope(headers=[JSON, (b"tier", b"gold")])))
+    await settle()
+
+    await Purger(store).purge(tags=["something-else"])
+    assert model.gate is not None
+    model.gate.set()
+    await first
+    second = await ask(app, headers=[JSON, (b"tier", b"gold")])
+
+    assert "hit" in second.cache_status
