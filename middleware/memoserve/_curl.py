@@ -65,6 +65,7 @@ class SentRequest(msgspec.Struct, frozen=True, kw_only=True):
     query_string: bytes
     headers: tuple[Header, ...]  # Names in lower case.
     body: bytes
+    is_sent_anywhere: bool = False  # Nobody has said to which URL.
 
     @property
     def path(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from memoserve._curl import SentRequest
-from memoserve._keyed import CacheSettings, Keyed, keyed
+from memoserve._keyed import CacheSettings, Keyed, keyed, uncovered
 from memoserve._keys import canonical_json, is_array, is_object
 
 __all__ = ["Difference", "Explanation", "differences_in_json", "explain"]
@@ -45,16 +45,23 @@ async def explain(
     """Compare two requests to a cache, or to caches with two configurations."""
     a, b = await keyed(first, settings), await keyed(second, other_settings or settings)
     is_shared = bool(a.index) and a.index == b.index
-    found = () if is_shared else (*_of_heads(a, b), *_of_bodies(a, b))
+    found = (
+        ()
+        if is_shared
+        else (*_of_rules((first, a), (second, b)), *_of_heads(a, b), *_of_bodies(a, b))
+    )
     return Explanation(is_shared, a, b, found, tuple(_harmless(first, second, a, b)))
 
 
-def _of_heads(a: Keyed, b: Keyed) -> Iterator[Difference]:
-    for which, each in (("first", a), ("second", b)):
+def _of_rules(*both: tuple[SentRequest, Keyed]) -> Iterator[Difference]:
+    for which, (sent, each) in zip(("first", "second"), both, strict=True):
         if each.rule is None:
-            yield Difference("rule", "", f"no rule covers the {which}")
+            yield Difference("rule", "", f"the {which}, {uncovered(sent)}")
         elif each.bypass:
             yield Difference("bypass", "", f"the {which} goes past the cache: {each.bypass}")
+
+
+def _of_heads(a: Keyed, b: Keyed) -> Iterator[Difference]:
     if not (a.index and b.index):
         return
     is_elsewhere = dict(a.material)["path"] != dict(b.material)["path"]

@@ -19,8 +19,7 @@ from memoserve._request import KEY_PARTS, Question
 from memoserve._rules import Rule, RuleBook
 from memoserve._shared import Options, Shared
 
-__all__ = ["CacheSettings", "Keyed", "keyed"]
-
+__all__ = ["CacheSettings", "Keyed", "keyed", "uncovered"]
 
 _NO_APP = replaying(404, (), ())  # Nobody asks it.
 
@@ -108,6 +107,12 @@ async def keyed(sent: SentRequest, settings: CacheSettings) -> Keyed:
         material=_material(question),
         fields=_fields(question, coverage.fields.keyed),
     )
+
+
+def uncovered(sent: SentRequest) -> str:
+    """Say that no rule covers a request, and what may be amiss."""
+    hint = ": say --url" if sent.is_sent_anywhere else ""
+    return f"{sent.method} {sent.path} is covered by no rule{hint}"
 
 
 def _body_of(question: Question, options: Options) -> tuple[str, bytes]:

@@ -10,8 +10,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
+import msgspec
 
 from memoserve._commands._configured import config_option, configured, has_rules
 from memoserve._commands._terminal import read_source
@@ -23,10 +25,13 @@ __all__ = ["cache_options", "make_request", "make_settings", "read_request", "re
 
 Command = Callable[..., Any]
 
-_DEFAULT_URL = "http://localhost:8000/"
+_DEFAULT_ORIGIN = "http://localhost:8000"
+_IN_PATHS = "/:@!$&'()*+,;="  # What clients do not escape there (RFC 3986 §3.3).
 
 _REQUEST_OPTIONS = (
-    click.option("--url", default=_DEFAULT_URL, show_default=True, help="Where a body is sent."),
+    click.option(
+        "--url", help=f"Where a body is sent; else {_DEFAULT_ORIGIN} and the path of --rule."
+    ),
     click.option("-X", "--method", default="POST", show_default=True, help="How a body is sent."),
     click.option(
         "-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'",
@@ -79,16 +84,25 @@ def make_request(source: bytes, options: Mapping[str, Any]) -> SentRequest:
     try:
         if is_curl(source):
             return sent_by_curl(source.decode("utf-8", "surrogateescape"), _read_file)
-        return sent_to(
-            options["url"],
+        url, path = options["url"], _path_of_the_rule(options.get("path"))
+        sent = sent_to(
+            url or f"{_DEFAULT_ORIGIN}{path or '/'}",
             method=options["method"].upper(),
             headers=_fields(options["headers"]),
             body=source,
         )
+        return msgspec.structs.replace(sent, is_sent_anywhere=not (url or path))
     except OSError as error:
         raise click.UsageError(f"cannot read {error.filename}: {error.strerror}") from error
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+
+
+def _path_of_the_rule(pattern: str | None) -> str:
+    """Return the one path that a rule covers; nothing where there are several."""
+    if not pattern or not pattern.startswith("/") or "{" in pattern:
+        return ""
+    return quote(pattern, safe=_IN_PATHS)
 
 
 def _read_file(name: str) -> bytes:

@@ -19,7 +19,7 @@ from memoserve._commands._terminal import (
     print_json,
     said,
 )
-from memoserve._keyed import Keyed, keyed
+from memoserve._keyed import Keyed, keyed, uncovered
 
 __all__ = ["key"]
 
@@ -44,7 +44,7 @@ def key(*, source: str | None, curl: str | None, as_json: bool, **options: Any) 
         sent = read_request(source or "", options)
     found = asyncio.run(keyed(sent, make_settings(sent, options)))
     if found.rule is None:
-        raise Problem(f"no rule covers {sent.method} {sent.path}")
+        raise Problem(uncovered(sent))
     if found.bypass:
         raise Problem(f"this request goes past the cache: {found.bypass}")
     if as_json:

@@ -151,9 +151,26 @@ def explained(memoserve: Runner, *arguments: str) -> tuple[int, list[str], list[
         pytest.param(
             ("curl h/a --json [1]", "curl h/b --json [1]", "--rule", "/a"),
             1,
-            ["rule no rule covers the second"],
+            ["rule the second, POST /b is covered by no rule"],
             [],
             id="no-rule",
+        ),
+        pytest.param(
+            ("[1]", "[2]", "--rule", "/v1/{model}"),
+            1,
+            [
+                "rule the first, POST / is covered by no rule: say --url",
+                "rule the second, POST / is covered by no rule: say --url",
+            ],
+            [],
+            id="no-url",
+        ),
+        pytest.param(
+            ("[1]", "[2]", "--rule", "/v1/sentiment"),
+            1,
+            ["body /0 number 1 vs number 2"],
+            [],
+            id="the-path-of-the-rule",
         ),
     ],
 )  # fmt: skip

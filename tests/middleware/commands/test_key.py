@@ -214,7 +214,25 @@ def test_all_that_shapes_a_rule_can_be_given(memoserve: Runner) -> None:
         pytest.param(("{}", "--text", "/a=frob"), 2, "text must be some of", id="text"),
         pytest.param(("{}", "--secret", "short"), 2, "at least 16 bytes", id="secret"),
         pytest.param(("{}", "-H", "Cookie: a"), 1, "past the cache: credentials", id="bypass"),
-        pytest.param(("{}", "--rule", "/other"), 1, "no rule covers POST /", id="no-rule"),
+        pytest.param(
+            ("{}", "--rule", "/{other:int}"),
+            1,
+            "POST / is covered by no rule: say --url",
+            id="no-url",
+        ),
+        pytest.param(
+            ("{}", "--rule", "/other", "--url", "localhost/a"),
+            1,
+            "POST /a is covered by no rule\n",
+            id="another-url",
+        ),
+        pytest.param(
+            ("--curl", "curl h --json 1", "--rule", "/a"),
+            1,
+            "POST / is covered by no rule\n",
+            id="curl-elsewhere",
+        ),
+        pytest.param(("{}", "--rule", "a"), 2, "path must start with a slash", id="rule"),
     ],
 )
 def test_what_has_no_key_ends_with_a_sentence(
@@ -235,3 +253,10 @@ def test_the_md5_is_that_of_the_material() -> None:
 
     assert first == again
     assert len(first.md5) == len(hashlib.md5(usedforsecurity=False).hexdigest())
+
+
+@pytest.mark.parametrize("path", ["/v1/sentiment", "/v1/a b?c", "/v1/é:x"])
+def test_a_body_is_sent_to_the_path_of_the_rule(memoserve: Runner, path: str) -> None:
+    ran = memoserve("key", "{}", "--rule", path, "--json")
+
+    assert json.loads(ran.out)["material"]["path"] == path
