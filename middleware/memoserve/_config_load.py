@@ -94,8 +94,8 @@ def load(
     sources = _sources(file, environ, is_chosen=chosen is not None)
     found = [*_rules(sources)] or [(rule, RuleSource("", "the code", {})) for rule in rules]
     if not found and not sources.problems:
-        where = "[[rules]] in memoserve.toml, MEMOSERVE_RULES or MEMOSERVE_INCLUDE"
-        sources.note(str(file), f"there are no rules, so nothing would be cached: set {where}")
+        is_absent = chosen is None and not file.exists()
+        sources.note(str(file), _no_rules(Path.cwd() if is_absent else None))
     if sources.problems:
         raise ConfigError(*map(str, sorted(sources.problems, key=lambda problem: problem.order)))
     return Configuration(
@@ -105,6 +105,14 @@ def load(
         rules=tuple(rule for rule, _ in found),
         origins=tuple(origin for _, origin in found),
     )
+
+
+def _no_rules(searched: Path | None) -> str:
+    where = "[[rules]] in memoserve.toml, MEMOSERVE_RULES or MEMOSERVE_INCLUDE"
+    message = f"there are no rules, so nothing would be cached: set {where}"
+    if searched is None:
+        return message
+    return f"there is no such file in {searched}, and MEMOSERVE_CONFIG names none; {message}"
 
 
 def _sources(file: Path, environ: Mapping[str, str], *, is_chosen: bool) -> Sources:

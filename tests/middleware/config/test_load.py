@@ -536,6 +536,18 @@ def test_a_problem_names_file_line_and_what_is_allowed(
     assert expected in problem
 
 
+def test_a_folder_without_a_file_is_named(write: Write) -> None:
+    folder = write("")
+    (empty,) = problems()
+    (folder / "memoserve.toml").unlink()
+
+    (absent,) = problems()
+
+    assert empty.startswith("memoserve.toml: there are no rules")
+    assert absent.startswith(f"memoserve.toml: there is no such file in {folder.resolve()}, and ")
+    assert "there are no rules, so nothing would be cached" in absent
+
+
 def test_all_problems_are_told_at_once_in_the_order_of_the_lines(write: Write) -> None:
     write(
         f"""lese = 1
