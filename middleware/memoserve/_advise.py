@@ -19,10 +19,10 @@ import msgspec
 from memoserve._advise_log import ABSENT, Column, Requests
 from memoserve._keys import Edits, TextStep, is_array, is_object
 
-__all__ = ["Advice", "Constant", "Hint", "Ratio", "advise"]
+__all__ = ["ENOUGH", "Advice", "Constant", "Hint", "Ratio", "advise"]
 
+ENOUGH = 20  # Values, before it is said of a field that it never repeats.
 _NEVER = 0.95  # Of the values are different: the field never repeats.
-_ENOUGH = 20  # Values, before that is said.
 _WORTH = 0.001  # Of all requests must become hits, for a hint to be worth its risk.
 _WORTH_KNOWING = 0.01
 
@@ -257,14 +257,14 @@ def _words(column: Column) -> set[str]:
 
 
 def _never_repeats(column: Column) -> bool:
-    return len(column.values) >= max(_ENOUGH, _NEVER * column.present)
+    return len(column.values) >= max(ENOUGH, _NEVER * column.present)
 
 
 def _only_grows(column: Column) -> bool:
     """Tell whether values go up with the log; codes are given in the order of first sight."""
     codes = [code for code in column.codes if code != ABSENT]
     steps = sum(now >= before - 1 for before, now in itertools.pairwise(codes))
-    return len(column.values) >= _ENOUGH and steps >= 0.99 * (len(codes) - 1)
+    return len(column.values) >= ENOUGH and steps >= 0.99 * (len(codes) - 1)
 
 
 def _is_time(value: Any) -> bool:

@@ -11,7 +11,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from memoserve._advise import Advice, Hint, Ratio
+from memoserve._advise import ENOUGH, Advice, Hint, Ratio
 from memoserve._advise import advise as advised
 from memoserve._advise_log import LogError, Logged, read_log, tabulate
 from memoserve._advise_rule import python_rule, toml_rule
@@ -95,6 +95,7 @@ def _document(advice: Advice) -> dict[str, Any]:
     ]
     return {
         **msgspec.to_builtins(advice),
+        "is_of_too_few": advice.requests < ENOUGH,
         "ratios": ratios,
         "python": python_rule(advice),
         "toml": toml_rule(advice),
@@ -103,6 +104,9 @@ def _document(advice: Advice) -> dict[str, Any]:
 
 def _show(console: Console, advice: Advice) -> None:
     console.print(f"{advice.path}: {advice.requests:,} requests", style="bold", soft_wrap=True)
+    if advice.requests < ENOUGH:
+        line = f"  too few to tell identifiers from questions ({ENOUGH} at least)"
+        console.print(line, style="yellow")
     if advice.refused:
         console.print(f"  {advice.refused:,} bodies are keyed by their bytes: no canonical form")
     console.print(_ratio_table(advice.ratios))

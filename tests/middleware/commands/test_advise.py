@@ -421,6 +421,22 @@ def test_what_is_always_the_same_is_shown(memoserve: Runner, tmp_path: Path) -> 
     assert '/model = "m"' in memoserve("advise", str(file)).out
 
 
+@pytest.mark.parametrize(("count", "is_told"), [(19, True), (20, False)])
+def test_a_short_log_says_why_there_is_no_advice(
+    memoserve: Runner, tmp_path: Path, count: int, *, is_told: bool
+) -> None:
+    file = tmp_path / "log.jsonl"
+    file.write_text("\n".join(f'{{"text":"x","request_id":{n}}}' for n in range(count)))
+
+    shown = memoserve("advise", str(file)).out
+    (advice,) = json.loads(memoserve("advise", str(file), "--json").out)["paths"]
+
+    said = f"/: {count} requests\n  too few to tell identifiers from questions (20 at least)"
+    assert (said in shown) is is_told
+    assert advice["is_of_too_few"] is is_told
+    assert bool(advice["ignore"]) is not is_told
+
+
 def test_the_busiest_paths_are_shown(memoserve: Runner, tmp_path: Path) -> None:
     file = tmp_path / "log.jsonl"
     file.write_text("\n".join(f'{{"body":1,"path":"/{n}"}}' for n in range(25)))
