@@ -55,13 +55,18 @@ def rule_from(source: RuleSource, note: Note) -> Rule | None:
         except ValueError as error:
             note(given.place, f"{source.name}.{error}")
             is_right = False
-    try:
-        return Rule(**options) if is_right else None
-    except ValueError as error:
-        place = place_in(str(error), source.keys)
-        message = f"{source.name}{'.' if place else ': '}{error}"
-        note(place or source.place, message)
-        return None
+    while "path" in options:
+        try:
+            rule = Rule(**options)
+        except ValueError as error:
+            place = place_in(str(error), source.keys)
+            note(place or source.place, f"{source.name}{'.' if place else ': '}{error}")
+            is_right = False
+            # Without what is wrong, so that the next try tells what else is.
+            options.pop(str(error).partition(" ")[0] if place else "path", None)
+        else:
+            return rule if is_right else None
+    return None
 
 
 def place_in(message: str, keys: Mapping[str, Given]) -> str | None:

@@ -8,7 +8,7 @@ import hashlib
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import msgspec
 
@@ -27,6 +27,8 @@ _TEXT_STEPS = frozenset({"nfc", "strip", "collapse", "casefold"})
 _PRIVATE = frozenset({"bypass", "partition", "share"})
 
 _FINAL_STATUSES = range(200, 600)
+_SEVERAL = ("methods", "models", "ignore", "vary")
+_OF_POINTERS = ("ignore", "defaults", "text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,7 @@ class Rule(_Path, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Refuse what no request could be treated by."""
         try:
+            _check_kinds(self)
             _check_path(self)
             _check_closed_sets(self)
             _check_numbers(self)
@@ -167,7 +170,7 @@ class RuleBook:
     """All rules of one cache."""
 
     def __init__(self, rules: Iterable[Rule], credentials: Collection[str] | None = None) -> None:
-        self.rules = tuple(rules)
+        self.rules = _rules_in(rules)
         if not self.rules:
             raise ValueError("rules must not be empty")
         named = None if credentials is None else {name.lower().encode() for name in credentials}
@@ -191,6 +194,13 @@ class RuleBook:
             if coverage is not None:
                 return coverage
         return None
+
+
+def _rules_in(rules: object) -> tuple[Rule, ...]:
+    found = tuple(cast("Iterable[object]", rules)) if isinstance(rules, Iterable) else (None,)
+    if not all(isinstance(rule, Rule) for rule in found):
+        raise ValueError(f"rules must be several Rule objects, not {rules!r}")
+    return cast("tuple[Rule, ...]", found)
 
 
 def route_path(scope: Scope) -> str:
@@ -266,6 +276,24 @@ def _digest(rule: Rule) -> bytes:
     return hashlib.blake2b(msgspec.json.encode(shape), digest_size=16).digest()
 
 
+def _check_kinds(rule: Rule) -> None:
+    for name in _SEVERAL:
+        _check_several(name, getattr(rule, name))
+    if not callable(rule.tags):
+        _check_several("tags", rule.tags)
+    for name in ("defaults", "text"):
+        if not isinstance(getattr(rule, name), Mapping):
+            raise ValueError(f"{name} must map JSON pointers, not be {getattr(rule, name)!r}")
+
+
+def _check_several(name: str, values: object) -> None:
+    """Refuse a string, which is a collection of its characters to Python."""
+    if isinstance(values, str | bytes):
+        raise ValueError(f"{name} must be a collection, such as [{values!r}], not {values!r} alone")
+    if not isinstance(values, Collection):
+        raise ValueError(f"{name} must be a collection, not {values!r}")
+
+
 def _check_path(rule: Rule) -> None:
     if not rule.path.startswith("/"):
         raise ValueError(f"path must start with a slash, not be {rule.path!r}")
@@ -285,46 +313,49 @@ def _check_closed_sets(rule: Rule) -> None:
     _check_subset("private", [rule.private], _PRIVATE)
     _check_subset("coalesce", [rule.coalesce], {True, False, "process"})
     for steps in rule.text.values():
+        _check_several("text", steps)
         _check_subset("text", steps, _TEXT_STEPS)
 
 
 def _check_statuses(statuses: Collection[int] | None) -> None:
     if statuses is None:
         return
+    _check_several("statuses", statuses)
     if not statuses or any(status not in _FINAL_STATUSES for status in statuses):
         raise ValueError(f"statuses must be some of 200 to 599, not {statuses!r}")
 
 
 def _check_subset(name: str, values: Collection[Any], allowed: Collection[Any]) -> None:
-    if isinstance(values, str | bytes) or not values or any(v not in allowed for v in values):
+    if not values or any(v not in allowed for v in values):
         listed = ", ".join(sorted(map(repr, allowed)))
         raise ValueError(f"{name} must be some of {listed}, not {values!r}")
 
 
 def _check_numbers(rule: Rule) -> None:
-    if rule.ttl is not None and not 0 < rule.ttl < math.inf:
+    if rule.ttl is not None and not (_is_number(rule.ttl) and 0 < rule.ttl < math.inf):
         raise ValueError(f"ttl must be a positive number of seconds or None, not {rule.ttl!r}")
-    if not 0 <= rule.jitter < 1:
+    if not (_is_number(rule.jitter) and 0 <= rule.jitter < 1):
         raise ValueError(f"jitter must be at least 0 and below 1, not {rule.jitter!r}")
-    if not 0 <= rule.heuristic <= 1:
+    if not (_is_number(rule.heuristic) and 0 <= rule.heuristic <= 1):
         raise ValueError(f"heuristic must be a fraction from 0 to 1, not {rule.heuristic!r}")
     for name in ("stale_while_revalidate", "stale_if_error", "min_cost"):
-        if not 0 <= getattr(rule, name) < math.inf:
-            raise ValueError(f"{name} must be seconds, 0 or more, not {getattr(rule, name)!r}")
+        seconds = getattr(rule, name)
+        if not (_is_number(seconds) and 0 <= seconds < math.inf):
+            raise ValueError(f"{name} must be seconds, 0 or more, not {seconds!r}")
     for name in ("max_request_bytes", "max_response_bytes"):
-        if not getattr(rule, name) > 0:
-            raise ValueError(f"{name} must be positive, not {getattr(rule, name)!r}")
+        size = getattr(rule, name)
+        if not (_is_number(size) and size > 0):
+            raise ValueError(f"{name} must be a positive number of bytes, not {size!r}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
 
 
 def _check_body_options(rule: Rule) -> None:
-    for name in ("ignore", "vary", "models", "tags"):
-        if isinstance(getattr(rule, name), str | bytes):
-            raise ValueError(
-                f"{name} must be several names, not the string {getattr(rule, name)!r}"
-            )
-    for pointer in (*rule.ignore, *rule.defaults, *rule.text):
-        if not is_json_pointer(pointer):
-            raise ValueError(f"{pointer!r} is no JSON pointer to a part of the body")
+    for name in _OF_POINTERS:
+        for pointer in getattr(rule, name):
+            _check_pointer(name, pointer)
     values = list(rule.defaults.values())
     try:
         is_json = parse_json(msgspec.json.encode(values)) == values
@@ -332,3 +363,11 @@ def _check_body_options(rule: Rule) -> None:
         is_json = False
     if not is_json:  # What comes back changed (NaN as null, a set as an array) is none either.
         raise ValueError(f"defaults must be JSON values, not {rule.defaults!r}")
+
+
+def _check_pointer(name: str, pointer: object) -> None:
+    if isinstance(pointer, str) and is_json_pointer(pointer):
+        return
+    meant = f"/{pointer}" if pointer else ""
+    hint = f"; did you mean {meant!r}?" if is_json_pointer(meant) else ""
+    raise ValueError(f"{name} must be JSON pointers to parts of the body, not {pointer!r}{hint}")

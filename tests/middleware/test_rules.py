@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from memoserve import Rule, StoredResponse
+from memoserve import CacheMiddleware, Rule, StoredResponse
 from memoserve._asgi import Scope
 from memoserve._keys import Edits
 from memoserve._rules import RuleBook, route_path
+from tests.asgi import Model
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "relative-path": ({"path": "v1"}, "'v1'"),
@@ -24,31 +25,50 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "methods-empty": ({"methods": ()}, r"\(\)"),
     "methods-unsafe": ({"methods": {"DELETE"}}, "DELETE"),
     "methods-lower-case": ({"methods": ["post"]}, "'post'"),
-    "methods-as-string": ({"methods": "POST"}, "'POST'"),
+    "methods-as-string": (
+        {"methods": "POST"},
+        r"methods must be a collection, such as \['POST'\], not",
+    ),
+    "methods-as-number": ({"methods": 1}, "methods must be a collection, not 1"),
     "statuses-empty": ({"statuses": ()}, r"\(\)"),
     "statuses-interim": ({"statuses": [103]}, "103"),
     "statuses-beyond": ({"statuses": [600]}, "600"),
     "heuristic-negative": ({"heuristic": -0.1}, "-0.1"),
+    "heuristic-as-string": ({"heuristic": "0.1"}, "heuristic must be .* not '0.1'"),
     "heuristic-above-one": ({"heuristic": 1.5}, "1.5"),
-    "statuses-as-number": ({"statuses": 200}, "statuses=200"),
+    "statuses-as-number": ({"statuses": 200}, "statuses must be a collection, not 200"),
     "ttl-zero": ({"ttl": 0}, "0"),
     "ttl-negative": ({"ttl": -1.5}, "-1.5"),
     "ttl-nan": ({"ttl": float("nan")}, "nan"),
     "ttl-infinite": ({"ttl": float("inf")}, "inf"),
-    "ttl-as-string": ({"ttl": "300"}, "ttl='300'"),
+    "ttl-as-string": (
+        {"ttl": "300"},
+        "ttl must be a positive number of seconds or None, not '300'",
+    ),
     "jitter-one": ({"jitter": 1}, "1"),
+    "jitter-as-string": ({"jitter": "0.1"}, "jitter must be .* not '0.1'"),
     "jitter-negative": ({"jitter": -0.1}, "-0.1"),
     "swr-negative": ({"stale_while_revalidate": -1}, "stale_while_revalidate .* -1"),
     "swr-infinite": ({"stale_while_revalidate": float("inf")}, "inf"),
     "sie-nan": ({"stale_if_error": float("nan")}, "stale_if_error .* nan"),
+    "min-cost-as-string": ({"min_cost": "1s"}, "min_cost must be .* not '1s'"),
     "min-cost-negative": ({"min_cost": -1}, "min_cost .* -1"),
     "request-bytes-zero": ({"max_request_bytes": 0}, "max_request_bytes .* 0"),
     "response-bytes-negative": ({"max_response_bytes": -1}, "max_response_bytes .* -1"),
+    "response-bytes-as-string": (
+        {"max_response_bytes": "2mb"},
+        "max_response_bytes must be a positive number of bytes, not '2mb'",
+    ),
     "ignore-as-string": ({"ignore": "/id"}, "'/id'"),
-    "ignore-no-pointer": ({"ignore": ["id"]}, "'id'"),
+    "ignore-no-pointer": ({"ignore": ["id"]}, "ignore must be .* not 'id'; did you mean '/id'"),
     "ignore-everything": ({"ignore": [""]}, "''"),
-    "ignore-a-number": ({"ignore": [1]}, r"ignore=\[1\]"),
-    "defaults-no-pointer": ({"defaults": {"n": 1}}, "'n'"),
+    "ignore-a-number": ({"ignore": [1]}, "ignore must be JSON pointers .* not 1; .* '/1'"),
+    "ignore-none": ({"ignore": None}, "ignore must be a collection, not None"),
+    "defaults-no-pointer": (
+        {"defaults": {"n": 1}},
+        "defaults must be .* not 'n'; did you mean '/n'",
+    ),
+    "defaults-as-list": ({"defaults": ["/n"]}, r"defaults must map JSON pointers, not be \['/n'\]"),
     "defaults-bad-escape": ({"defaults": {"/~2": 1}}, "/~2"),
     "defaults-nan": ({"defaults": {"/n": float("nan")}}, "nan"),
     "defaults-infinity": ({"defaults": {"/n": [float("inf")]}}, "inf"),
@@ -58,11 +78,15 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "defaults-number-as-name": ({"defaults": {"/n": {1: 2}}}, "{1: 2}"),
     "defaults-lone-surrogate": ({"defaults": {"/n": "\ud800"}}, "ud800"),
     "text-step": ({"text": {"/q": ("lower",)}}, "lower"),
-    "text-as-string": ({"text": {"/q": "strip"}}, "'strip'"),
+    "text-as-string": (
+        {"text": {"/q": "strip"}},
+        r"text must be a collection, such as \['strip'\], not",
+    ),
     "text-empty": ({"text": {"/q": ()}}, r"\(\)"),
     "text-no-pointer": ({"text": {"q": ("strip",)}}, "'q'"),
     "vary-as-string": ({"vary": "accept"}, "'accept'"),
-    "tags-as-string": ({"tags": "news"}, "'news'"),
+    "tags-as-string": ({"tags": "news"}, "tags must be .* 'news'"),
+    "tags-as-number": ({"tags": 1}, "tags must be a collection, not 1"),
     "private": ({"private": "hide"}, "hide"),
     "private-as-list": ({"private": []}, r"private=\[\]"),
     "coalesce": ({"coalesce": "cluster"}, "cluster"),
@@ -120,6 +144,14 @@ def test_an_unknown_convertor_is_refused_without_assertions_too() -> None:
 def test_rules_must_not_be_empty() -> None:
     with pytest.raises(ValueError, match="rules must not be empty"):
         RuleBook([])
+
+
+@pytest.mark.parametrize("rules", [["/x"], "/x", Rule("/x"), None], ids=repr)
+def test_rules_must_be_rules(rules: Any) -> None:
+    with pytest.raises(ValueError, match="rules must be several Rule objects, not ") as caught:
+        CacheMiddleware(Model(), rules=rules)
+
+    assert str(caught.value).endswith(repr(rules))
 
 
 def found(method: str, path: str, *rules: Rule) -> Rule | None:

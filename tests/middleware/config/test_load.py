@@ -458,8 +458,9 @@ def test_no_message_repeats_a_secret(write: Write) -> None:
         ),
         pytest.param(
             "[[rules]]\npath = '/a'\nignore = ['a']",
-            "1: rules[0]: 'a' is no JSON pointer to a part of the body",
-            id="what-the-rule-refuses-without-a-name",
+            "3: rules[0].ignore must be JSON pointers to parts of the body, not 'a'; "
+            "did you mean '/a'?",
+            id="no-pointer",
         ),
         pytest.param(
             "[[rules]]\npath = '/a'\nwhen = 'nowhere_at_all:x'",
@@ -534,6 +535,24 @@ def test_a_problem_names_file_line_and_what_is_allowed(
 
     assert problem.startswith("memoserve.toml:")
     assert expected in problem
+
+
+def test_all_that_is_wrong_in_one_rule_is_told(write: Write) -> None:
+    write(
+        f"""{RULE}
+        ttl = "5m"
+        ignore = ["request_id"]
+        min_cost = inf
+        text = {{ "text" = ["strip"] }}
+        when = "{RULES}:nothing"
+        """
+    )
+
+    found = [problem.partition(" ")[::2] for problem in problems()]
+
+    assert [place for place, _ in found] == [f"memoserve.toml:{line}:" for line in range(4, 9)]
+    assert found[1][1].endswith("did you mean '/request_id'?")
+    assert found[3][1].endswith("did you mean '/text'?")
 
 
 def test_a_folder_without_a_file_is_named(write: Write) -> None:
