@@ -45,6 +45,7 @@ def check(*, config: str | None, is_long: bool, as_json: bool, **request: Any) -
     with _working_directory(), collected_warnings() as warnings:
         try:
             configuration = load(config)
+            warnings += _notes(configuration)
             stack(configuration, _NO_APP)
             found = None if sent is None else asyncio.run(answered(configuration, sent))
         except ConfigError as error:
@@ -92,6 +93,16 @@ def _sent(
         kept = tuple(pair for pair in sent.headers if pair[0] != b"content-type")
         sent = msgspec.structs.replace(sent, headers=kept)
     return sent
+
+
+def _notes(configuration: Configuration) -> Iterator[str]:
+    """Say what can be, and is hardly meant."""
+    for number, (rule, origin) in enumerate(_rules(configuration)):
+        if rule.ttl is not None and rule.statuses is not None and 200 not in rule.statuses:
+            yield (
+                f"{origin.place}: rules[{number}].statuses has no 200: others are only stored "
+                "where the response itself grants freshness, whatever the ttl"
+            )
 
 
 def _refuse(error: ConfigError, *, as_json: bool) -> None:

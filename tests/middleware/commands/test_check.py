@@ -232,6 +232,29 @@ def test_a_function_that_raises_is_told_without_a_traceback(
     assert warning.endswith("AttributeError: 'list' object has no attribute 'get'")
 
 
+@pytest.mark.parametrize(
+    ("rule", "is_told"),
+    [
+        pytest.param("statuses = [201]", True, id="without-200"),
+        pytest.param("statuses = [200, 201]", False, id="with-200"),
+        pytest.param("statuses = [201]\nttl = 'none'", False, id="what-the-response-grants"),
+        pytest.param("", False, id="default"),
+    ],
+)
+def test_a_ttl_that_hardly_stores_anything_is_told(
+    write: Write, memoserve: Runner, rule: str, *, is_told: bool
+) -> None:
+    write(f'[[rules]]\npath = "/a"\n{rule}\n')
+
+    ran = memoserve("check")
+    document = json.loads(memoserve("check", "--json").out)
+
+    said = "memoserve.toml:1: rules[0].statuses has no 200: others are only stored where"
+    assert ran.code == 0
+    assert (f"warning: {said}" in ran.out) is is_told
+    assert [line.startswith(said) for line in document["warnings"]] == [True] * is_told
+
+
 def test_the_variant_is_told_and_is_part_of_the_key(asked: Callable[..., dict[str, Any]]) -> None:
     config = f"{CONFIG}[variants]\nshares = {{ v1 = 1, v2 = 0 }}\n"
     request = ("--request", "POST /v1/models/bert/infer", "--body", "{}")
