@@ -18,6 +18,7 @@ __all__ = ["STATUSES", "Latency", "ModelFigures", "Scrape", "Stats", "figures", 
 STATUSES = ("hit", "stale", "coalesced", "miss", "bypass", "error")
 
 _REUSED = frozenset({"hit", "stale", "coalesced"})
+_IN_SHADOW = "shadow"  # The reason of bypasses that were looked up.
 _Labels = tuple[tuple[str, str], ...]  # Sorted.
 _Series = Mapping[_Labels, float]
 
@@ -44,6 +45,14 @@ class ModelFigures(msgspec.Struct, frozen=True):
     hit_ratio: float  # Of what did not bypass; NaN if that was nothing.
     latencies: Mapping[str, Latency]  # By what the cache did.
     saved: float  # Seconds of the model's time, in all of the interval.
+    bypasses: Mapping[str, float] = {}  # By the reason.
+    shadow: Mapping[str, float] = {}  # Comparisons of shadow mode, by the result.
+
+    @property
+    def shadow_hit_ratio(self) -> float:
+        """The hit ratio that shadow mode promises; NaN if it looked nothing up."""
+        asked = self.bypasses.get(_IN_SHADOW, 0.0)
+        return sum(self.shadow.values()) / asked if asked else math.nan
 
 
 class Stats(msgspec.Struct, frozen=True):
@@ -84,10 +93,22 @@ def figures(before: Scrape | None, after: Scrape) -> Stats:
     """Return what happened in between; since the counters began, if there is nothing before."""
     counts = _increases(before, after, f"{_base(catalogue.REQUEST_DURATION)}_count")
     buckets = _increases(before, after, f"{_base(catalogue.REQUEST_DURATION)}_bucket")
-    saved = _increases(before, after, prometheus_names(catalogue.MODEL_TIME_SAVED)[0])
+    saved, bypasses, shadow = (
+        _increases(before, after, prometheus_names(instrument)[0])
+        for instrument in (
+            catalogue.MODEL_TIME_SAVED, catalogue.BYPASSES, catalogue.SHADOW_COMPARISONS,
+        )
+    )  # fmt: skip
     seconds = math.nan if before is None else after.time - before.time
     names = {_label(labels, catalogue.MODEL) for labels in counts}
-    models = [_model(name, seconds, counts, buckets, saved) for name in sorted(names)]
+    models = [
+        msgspec.structs.replace(
+            _model(name, seconds, counts, buckets, saved),
+            bypasses=_by(catalogue.REASON, name, bypasses),
+            shadow=_by(catalogue.RESULT, name, shadow),
+        )
+        for name in sorted(names)
+    ]
     busiest = sorted(models, key=lambda model: -_of(counts, catalogue.MODEL, model.model))
     return Stats(
         seconds=seconds,
@@ -118,6 +139,15 @@ def _model(
         latencies={status: _latency(name, status, buckets) for status, n in by_status.items() if n},
         saved=_of(saved, catalogue.MODEL, name),
     )
+
+
+def _by(key: str, model: str, series: _Series) -> dict[str, float]:
+    """Return what was counted of a model, by one label; the largest first."""
+    found: dict[str, float] = {}
+    for labels, count in series.items():
+        if count and _label(labels, catalogue.MODEL) == model:
+            found[_label(labels, key)] = found.get(_label(labels, key), 0.0) + count
+    return dict(sorted(found.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
 def _latency(model: str, status: str, buckets: _Series) -> Latency:

@@ -4,6 +4,7 @@ import math
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from http.client import HTTPException
 from typing import Any
 
@@ -36,7 +37,7 @@ def stats(
     """Show what a service does, from the metrics at URL: http://localhost:8000/metrics.
 
     Per model: requests a second, hit ratio, the median and 95th percentile by what the cache did,
-    and how much of the model's time was saved.
+    how much of the model's time was saved, why requests bypass the cache, and what shadow mode saw.
     """
     if not url.startswith(("http://", "https://")):
         raise click.UsageError(f"the URL must be like http://host/metrics, not {url!r}")
@@ -101,6 +102,8 @@ def _document(found: Stats) -> dict[str, Any]:
                 "requests_per_second": _number(model.rate),
                 "hit_ratio": _number(model.hit_ratio),
                 "model_seconds_saved": model.saved,
+                "bypasses": dict(model.bypasses),
+                "shadow": _shadow(model),
                 "latency": {
                     status: {"p50": _number(each.p50), "p95": _number(each.p95)}
                     for status, each in model.latencies.items()
@@ -112,6 +115,13 @@ def _document(found: Stats) -> dict[str, Any]:
         "open_breakers": list(found.open_breakers),
         "workers": found.workers,
     }
+
+
+def _shadow(model: ModelFigures) -> dict[str, Any] | None:
+    if not model.shadow:
+        return None
+    results = {result: model.shadow.get(result, 0.0) for result in ("equal", "different")}
+    return {**results, "hit_ratio": _number(model.shadow_hit_ratio)}
 
 
 def _number(value: float) -> float | None:
@@ -145,12 +155,25 @@ def _time(seconds: float) -> str:
     return f"{seconds * 1000:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
 
 
+def _lines_of(model: ModelFigures) -> Iterator[tuple[str, str]]:
+    if model.bypasses:
+        reasons = ", ".join(f"{count:,.0f} {reason}" for reason, count in model.bypasses.items())
+        yield f"{model.model} bypasses: {reasons}", "dim"
+    if model.shadow:
+        equal, different = (model.shadow.get(result, 0.0) for result in ("equal", "different"))
+        line = f"{model.model} in shadow mode: {equal:,.0f} equal, {different:,.0f} different"
+        ratio = model.shadow_hit_ratio
+        promised = "" if math.isnan(ratio) else f"; live, {ratio:.1%} would be hits"
+        yield line + promised, "yellow" if different else "dim"
+
+
 def _lines(found: Stats) -> list[tuple[str, str]]:
     is_silent = not any(model.latencies for model in found.models)
     since = "since it began" if math.isnan(found.seconds) else f"in {found.seconds:.1f} s"
     errors = found.store_errors.items()
     return [
         *([("no covered request in this time", "dim")] if is_silent else []),
+        *(line for model in found.models for line in _lines_of(model)),
         *((f"store errors: {count:,.0f} of {kind}", "yellow") for kind, count in errors),
         *((f"the breaker of the {name} is open", "bold red") for name in found.open_breakers),
         (f"{found.workers:.0f} workers, {since}", "dim"),

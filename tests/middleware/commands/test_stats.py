@@ -327,6 +327,60 @@ def test_without_the_extra_it_is_named(
     assert "memoserve[prometheus]" in ran.err
 
 
+SHADOW = """
+memoserve_bypasses_total{model="m",reason="shadow"} 8
+memoserve_bypasses_total{model="m",reason="credentials"} 2
+memoserve_shadow_comparisons_total{model="m",result="equal"} 3
+memoserve_shadow_comparisons_total{model="m",result="different"} 1
+"""
+
+
+def test_bypasses_are_told_by_reason_and_shadow_mode_by_result(
+    memoserve: Runner, served: Served
+) -> None:
+    served.pages = [page(0, 0, 10) + SHADOW]
+
+    document = json.loads(memoserve("stats", served.url, "--total", "--json").out)
+    shown = memoserve("stats", served.url, "--total").out
+
+    (model,) = document["models"]
+    assert model["bypasses"] == {"shadow": 8, "credentials": 2}
+    assert model["shadow"] == {"equal": 3, "different": 1, "hit_ratio": 0.5}
+    assert "m bypasses: 8 shadow, 2 credentials\n" in shown
+    assert "m in shadow mode: 3 equal, 1 different; live, 50.0% would be hits\n" in shown
+
+
+def test_a_comparison_whose_request_is_not_counted_yet_has_no_ratio(
+    memoserve: Runner, served: Served
+) -> None:
+    served.pages = [page(1, 1) + 'memoserve_shadow_comparisons_total{model="m",result="equal"} 1\n']
+
+    document = json.loads(memoserve("stats", served.url, "--total", "--json").out)
+    shown = memoserve("stats", served.url, "--total").out
+
+    assert document["models"][0]["shadow"] == {"equal": 1, "different": 0, "hit_ratio": None}
+    assert "m in shadow mode: 1 equal, 0 different\n" in shown
+
+
+async def test_a_real_shadow_is_told(memoserve: Runner) -> None:
+    """Three requests for one thing and one for another: two would have been hits."""
+    metrics = MetricsApp(max_age=0)
+    rules = [Rule("/v1/model", model="shadowed")]
+    cache = TelemetryMiddleware(CacheMiddleware(Model(), rules=rules, mode="shadow"))
+    for body in (b"[1]", b"[1]", b"[1]", b"[2]"):
+        await ask(cache, body)
+
+    async with serving(metrics) as port:
+        ran = await asyncio.to_thread(
+            memoserve, "stats", f"http://127.0.0.1:{port}/metrics", "--total", "--json"
+        )
+
+    (model,) = (each for each in json.loads(ran.out)["models"] if each["model"] == "shadowed")
+    assert model["bypasses"] == {"shadow": 4}
+    assert sum(model["shadow"][result] for result in ("equal", "different")) == 2
+    assert model["shadow"]["hit_ratio"] == 0.5
+
+
 async def test_the_names_are_those_of_a_real_service(memoserve: Runner) -> None:
     """What the service counts is what is shown, to the request (bug 57)."""
     metrics = MetricsApp(max_age=0)
