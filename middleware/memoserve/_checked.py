@@ -30,8 +30,8 @@ DEFAULT = "default"
 
 _PLAIN_RULE = Rule("/")
 _HIDDEN = "***"
-# Whoever has it asked wants to see it again: an answer that nobody may keep.
-_APP = replaying(200, ((b"cache-control", b"no-store"),), (b"{}",))
+# Whoever has it asked wants to see it again: an answer that nobody may keep, or wonders why not.
+_APP = replaying(404, ((b"cache-control", b"no-store"),), (b"{}",))
 
 
 class Setting(Struct, frozen=True):
