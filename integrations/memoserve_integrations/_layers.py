@@ -7,16 +7,33 @@ lifespan; where the host does not tell them what it hears, `living` does.
 
 import asyncio
 import contextlib
+import inspect
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from typing import Any
 
 from memoserve import CacheMiddleware, Rule
 from memoserve._asgi import ASGIApp, Message, Receive, Scope, Send
+from memoserve._config_sources import did_you_mean
 
-__all__ = ["answer_lifespan", "cache_before", "check_options", "living"]
+__all__ = ["answer_lifespan", "cache_before", "check_names", "check_options", "living"]
 
 _logger = logging.getLogger("memoserve")
+
+_OPTIONS = frozenset(inspect.signature(CacheMiddleware).parameters) - {"app"}
+_OF_METRICS = frozenset({"metrics_path", "metrics_token", "metrics_allow"})
+
+
+def check_names(function: str, names: Iterable[str]) -> None:
+    """Fail if one of these is no option of the cache.
+
+    Raises:
+        ValueError: It names the option, and the function that was given it.
+    """
+    for name in names:
+        if name not in _OPTIONS:
+            hint = did_you_mean(name, _OPTIONS | _OF_METRICS)
+            raise ValueError(f"{function} has no option {name!r}{hint}")
 
 
 def check_options(rules: tuple[Rule, ...], options: dict[str, Any]) -> None:

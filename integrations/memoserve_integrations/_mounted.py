@@ -10,32 +10,52 @@ from typing import Any
 from memoserve import CacheMiddleware, Rule, Store, TelemetryMiddleware
 from memoserve._asgi import ASGIApp, Receive, Scope, Send
 from memoserve._rules import route_path
-from memoserve.telemetry.scrape import MetricsApp
+from memoserve_integrations._layers import check_names
+from memoserve_integrations._metrics import check_path, metrics_page, readers
 
 __all__ = ["checked_options", "layers"]
 
 
 def checked_options(
-    *, rules: Iterable[Rule], store: str | Store, metrics_path: str | None, **options: Any
+    function: str,
+    *,
+    rules: Iterable[Rule],
+    store: str | Store,
+    metrics_path: str | None,
+    metrics_token: str | None,
+    metrics_allow: Iterable[str] | None,
+    **options: Any,
 ) -> dict[str, Any]:
     """Return the options of `layers`, which a host is to be given with it.
 
     Raises:
         ValueError: One of them is wrong.
     """
-    if metrics_path is not None and not metrics_path.startswith("/"):
-        raise ValueError(f"metrics_path must start with a slash, not be {metrics_path!r}")
+    check_names(function, options)
     options |= {"rules": tuple(rules), "store": store}
     CacheMiddleware(_nothing, **options)
-    return {**options, "metrics_path": metrics_path}
+    if metrics_path is None:
+        return {**options, "metrics_path": None}
+    check_path(metrics_path)
+    # What the environment says here travels along: it may say nothing over there.
+    found = readers(metrics_token, metrics_allow)
+    of_page = {"metrics_token": found.token, "metrics_allow": found.allow}
+    return {**options, "metrics_path": metrics_path, **of_page}
 
 
-def layers(app: ASGIApp, *, metrics_path: str | None, **options: Any) -> ASGIApp:
+def layers(
+    app: ASGIApp,
+    *,
+    metrics_path: str | None,
+    metrics_token: str | None = None,
+    metrics_allow: Iterable[str] | None = None,
+    **options: Any,
+) -> ASGIApp:
     """Put the cache in front of an app, telemetry in front of the cache, and the page beside it."""
     cache = CacheMiddleware(app, **options)
     if metrics_path is None:
         return cache
-    metrics = MetricsApp()
+    metrics = metrics_page(metrics_token, metrics_allow)
 
     async def choose(scope: Scope, receive: Receive, send: Send) -> None:
         is_page = scope["type"] == "http" and route_path(scope) == metrics_path

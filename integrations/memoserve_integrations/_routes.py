@@ -18,7 +18,7 @@ from memoserve._asgi import Scope
 from memoserve._rules import RuleBook
 from memoserve_integrations._openapi import METHODS
 
-__all__ = ["MarkedRoute", "Router", "mark", "marked_routes"]
+__all__ = ["MarkedRoute", "Router", "has_path", "mark", "marked_routes"]
 
 _MARK = "__memoserve__"
 _WITHIN_SEGMENT = frozenset({"", ":str", ":int", ":float", ":uuid"})  # Convertors without slash.
@@ -65,6 +65,12 @@ def marked_routes(routes: Sequence[BaseRoute]) -> list[MarkedRoute]:
         found.append(MarkedRoute(rule, place.endpoint, is_contested))
         earlier.append(_left_over(place, rule))
     return found
+
+
+def has_path(routes: Sequence[BaseRoute], path: str) -> bool:
+    """Tell whether a route is for this path alone, or something is mounted there."""
+    own = (path, path + "/{rest:path}")
+    return any(place.path in own for place in _places(routes))
 
 
 def _options_of(endpoint: Any) -> dict[str, Any] | None:

@@ -25,6 +25,8 @@ def install(
     rules: Iterable[Rule],
     store: str | Store = "memory://",
     metrics_path: str | None = "/memoserve/metrics",
+    metrics_token: str | None = None,
+    metrics_allow: Iterable[str] | None = None,
     **options: Any,
 ) -> None:
     """Put the cache in front of a service, and telemetry in front of the cache.
@@ -38,11 +40,23 @@ def install(
             Redis, and they ask the model once between them.
         metrics_path: Where Prometheus finds the numbers, beside BentoML's own `/metrics`; None for
             no telemetry.
+        metrics_token: Who sends it (`Authorization: Bearer ...`) may read them. Otherwise it is
+            `MEMOSERVE_METRICS_TOKEN` or what is in the file `MEMOSERVE_METRICS_TOKEN_FILE`.
+        metrics_allow: Networks whose clients may read them, such as `["10.0.0.0/8"]`. Otherwise
+            they are those of `MEMOSERVE_METRICS_ALLOW`. If nobody is named, everybody may.
         options: The other options of `CacheMiddleware`.
 
     Raises:
         ValueError: A rule or an option is wrong.
         ModuleNotFoundError: Telemetry is wanted without the extra `prometheus`.
     """
-    checked = checked_options(rules=rules, store=store, metrics_path=metrics_path, **options)
+    checked = checked_options(
+        "install()",
+        rules=rules,
+        store=store,
+        metrics_path=metrics_path,
+        metrics_token=metrics_token,
+        metrics_allow=metrics_allow,
+        **options,
+    )
     service.add_asgi_middleware(layers, **checked)  # Starlette calls it, as it would a class.

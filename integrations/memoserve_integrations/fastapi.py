@@ -26,6 +26,8 @@ def install(
     rules: Iterable[Rule] = (),
     store: str | Store = "memory://",
     metrics_path: str | None = "/metrics",
+    metrics_token: str | None = None,
+    metrics_allow: Iterable[str] | None = None,
     **options: Any,
 ) -> None:
     """Put the cache in front of an app, and telemetry in front of the cache.
@@ -38,6 +40,10 @@ def install(
         rules: As for `CacheMiddleware`; they come before those of endpoints marked by `cached`.
         store: A URL, or a `Store`, which then stays the caller's to close.
         metrics_path: Where Prometheus finds the numbers; None for no telemetry.
+        metrics_token: Who sends it (`Authorization: Bearer ...`) may read them. Otherwise it is
+            `MEMOSERVE_METRICS_TOKEN` or what is in the file `MEMOSERVE_METRICS_TOKEN_FILE`.
+        metrics_allow: Networks whose clients may read them, such as `["10.0.0.0/8"]`. Otherwise
+            they are those of `MEMOSERVE_METRICS_ALLOW`. If nobody is named, everybody may.
         options: The other options of `CacheMiddleware`.
 
     Raises:
@@ -46,7 +52,15 @@ def install(
         ModuleNotFoundError: Telemetry is wanted without the extra `prometheus`.
     """
     rules = tuple(rules)
-    starlette.install(app, rules=rules, store=store, metrics_path=metrics_path, **options)
+    starlette.install(
+        app,
+        rules=rules,
+        store=store,
+        metrics_path=metrics_path,
+        metrics_token=metrics_token,
+        metrics_allow=metrics_allow,
+        **options,
+    )
     if options.get("cache_status", True):
         _document(app, rules)
 

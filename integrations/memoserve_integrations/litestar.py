@@ -14,13 +14,19 @@ from litestar.config.app import AppConfig
 from litestar.datastructures import ResponseHeader
 from litestar.handlers import HTTPRouteHandler, asgi
 from litestar.plugins import InitPlugin, ReceiveRoutePlugin
-from litestar.routes import BaseRoute, HTTPRoute
+from litestar.routes import ASGIRoute, BaseRoute, HTTPRoute
 
 from memoserve import Rule, Store, TelemetryMiddleware
 from memoserve._asgi import ASGIApp, Receive, Scope, Send
 from memoserve._rules import RuleBook, route_path
-from memoserve.telemetry.scrape import MetricsApp
-from memoserve_integrations._layers import answer_lifespan, cache_before, check_options, living
+from memoserve_integrations._layers import (
+    answer_lifespan,
+    cache_before,
+    check_names,
+    check_options,
+    living,
+)
+from memoserve_integrations._metrics import check_path, metrics_page, taken
 from memoserve_integrations._openapi import METHODS, RESPONSE_FIELDS, is_covered
 
 __all__ = ["MemoservePlugin"]
@@ -28,6 +34,7 @@ __all__ = ["MemoservePlugin"]
 _Precedence = tuple[int, ...]
 
 _OPT = "memoserve"  # The key of a handler's `opt`,
+_PAGE = "memoserve.page"  # that of the page of metrics,
 _ROUTE = "memoserve.route"  # and that of a scope for what follows behind the cache.
 
 
@@ -44,6 +51,10 @@ class MemoservePlugin(InitPlugin, ReceiveRoutePlugin):
         rules: As for `CacheMiddleware`; they come before those of the handlers.
         store: A URL, or a `Store`, which then stays the caller's to close.
         metrics_path: Where Prometheus finds the numbers; None for no telemetry.
+        metrics_token: Who sends it (`Authorization: Bearer ...`) may read them. Otherwise it is
+            `MEMOSERVE_METRICS_TOKEN` or what is in the file `MEMOSERVE_METRICS_TOKEN_FILE`.
+        metrics_allow: Networks whose clients may read them, such as `["10.0.0.0/8"]`. Otherwise
+            they are those of `MEMOSERVE_METRICS_ALLOW`. If nobody is named, everybody may.
         options: The other options of `CacheMiddleware`.
 
     Raises:
@@ -56,24 +67,30 @@ class MemoservePlugin(InitPlugin, ReceiveRoutePlugin):
         rules: Iterable[Rule] = (),
         store: str | Store = "memory://",
         metrics_path: str | None = "/metrics",
+        metrics_token: str | None = None,
+        metrics_allow: Iterable[str] | None = None,
         **options: Any,
     ) -> None:
+        check_names("MemoservePlugin()", options)
         self._rules = tuple(rules)
         self._options: dict[str, Any] = {"store": store, **options}
         self._own = RuleBook(self._rules) if self._rules else None
         self._marked: list[tuple[_Precedence, Rule]] = []
         self._all: RuleBook | None = None  # From the first request on.
         self._cache: ASGIApp | None = None
-        self._metrics_path = metrics_path
+        self._metrics_path: str | None = None
         self._front: ASGIApp = self._enter_cache
         if metrics_path is not None:
+            check_path(metrics_path)
+            self._metrics_path = "/" + metrics_path.strip("/")  # As Litestar spells it.
+            self._page = metrics_page(metrics_token, metrics_allow)
             self._front = TelemetryMiddleware(self._enter_cache)
         check_options(self._rules, self._options)
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Add the layers, the route of the metrics, and what starts and ends with the app."""
         if self._metrics_path is not None:
-            app_config.route_handlers.append(_metrics_route(self._metrics_path))
+            app_config.route_handlers.append(_metrics_route(self._metrics_path, self._page))
         config: Any = app_config  # Its types of scopes and messages are not those of other servers.
         config.middleware.insert(0, self._around)
         config.lifespan.append(self._living)
@@ -87,9 +104,11 @@ class MemoservePlugin(InitPlugin, ReceiveRoutePlugin):
         """Note which handlers ask to be cached, and document what their answers then say.
 
         Raises:
-            ValueError: A handler's `opt` is no rule.
+            ValueError: A handler's `opt` is no rule, or it is where the metrics are.
             RuntimeError: It comes after the first request.
         """
+        if route.path == self._metrics_path and not _is_page(route):
+            raise taken(route.path)
         if not isinstance(route, HTTPRoute):
             return
         for handler in route.route_handlers:
@@ -212,11 +231,13 @@ def _precedence(route: BaseRoute) -> _Precedence:
     )
 
 
-def _metrics_route(path: str) -> Any:
-    metrics = MetricsApp()
-
-    @asgi(path, copy_scope=True)
+def _metrics_route(path: str, metrics: ASGIApp) -> Any:
+    @asgi(path, copy_scope=True, opt={_PAGE: True})
     async def scrape(scope: Any, receive: Any, send: Any) -> None:
         await metrics(scope, receive, send)
 
     return scrape
+
+
+def _is_page(route: BaseRoute) -> bool:
+    return isinstance(route, ASGIRoute) and _PAGE in route.route_handler.opt

@@ -18,6 +18,8 @@ def middleware(
     rules: Iterable[Rule],
     store: str | Store = "memory://",
     metrics_path: str | None = "/metrics",
+    metrics_token: str | None = None,
+    metrics_allow: Iterable[str] | None = None,
     **options: Any,
 ) -> tuple[Any, dict[str, Any]]:
     """Return what `LitServer(api, middlewares=[...])` takes.
@@ -30,10 +32,23 @@ def middleware(
         store: A URL, or a `Store`. With several `num_api_servers` each has a memory of its own:
             name a Redis, and they ask the model once between them.
         metrics_path: Where Prometheus finds the numbers of all API servers; None for no telemetry.
+        metrics_token: Who sends it (`Authorization: Bearer ...`) may read them. Otherwise it is
+            `MEMOSERVE_METRICS_TOKEN` or what is in the file `MEMOSERVE_METRICS_TOKEN_FILE`.
+        metrics_allow: Networks whose clients may read them, such as `["10.0.0.0/8"]`. Otherwise
+            they are those of `MEMOSERVE_METRICS_ALLOW`. If nobody is named, everybody may.
         options: The other options of `CacheMiddleware`.
 
     Raises:
         ValueError: A rule or an option is wrong.
         ModuleNotFoundError: Telemetry is wanted without the extra `prometheus`.
     """
-    return layers, checked_options(rules=rules, store=store, metrics_path=metrics_path, **options)
+    checked = checked_options(
+        "middleware()",
+        rules=rules,
+        store=store,
+        metrics_path=metrics_path,
+        metrics_token=metrics_token,
+        metrics_allow=metrics_allow,
+        **options,
+    )
+    return layers, checked

@@ -10,7 +10,9 @@ from typing import Any
 from starlette.applications import Starlette
 
 from memoserve import Rule
+from memoserve_integrations._metrics import taken
 from memoserve_integrations._mounted import checked_options, layers
+from memoserve_integrations._routes import has_path
 
 __all__ = ["install"]
 
@@ -21,6 +23,8 @@ def install(
     rules: Iterable[Rule],
     store: str = "memory://",
     metrics_path: str | None = "/metrics",
+    metrics_token: str | None = None,
+    metrics_allow: Iterable[str] | None = None,
     **options: Any,
 ) -> None:
     """Put the cache in front of an app that `serve.ingress` is given, and telemetry before that.
@@ -35,6 +39,10 @@ def install(
         metrics_path: Where Prometheus finds the numbers; None for no telemetry. A request reaches
             any of the replicas: with `MEMOSERVE_METRICS_DIR` in their `runtime_env` those of one
             machine add up their numbers, and OTLP tells those of all.
+        metrics_token: Who sends it (`Authorization: Bearer ...`) may read them. Otherwise it is
+            `MEMOSERVE_METRICS_TOKEN` or what is in the file `MEMOSERVE_METRICS_TOKEN_FILE`.
+        metrics_allow: Networks whose clients may read them, such as `["10.0.0.0/8"]`. Otherwise
+            they are those of `MEMOSERVE_METRICS_ALLOW`. If nobody is named, everybody may.
         options: The other options of `CacheMiddleware`.
 
     Raises:
@@ -43,6 +51,16 @@ def install(
     """
     if not isinstance(store, str):  # pyright: ignore[reportUnnecessaryIsInstance] - for the untyped.
         raise ValueError(f"store must be a URL, since replicas open it themselves, not {store!r}")
-    checked = checked_options(rules=rules, store=store, metrics_path=metrics_path, **options)
+    checked = checked_options(
+        "install()",
+        rules=rules,
+        store=store,
+        metrics_path=metrics_path,
+        metrics_token=metrics_token,
+        metrics_allow=metrics_allow,
+        **options,
+    )
+    if metrics_path is not None and has_path(app.routes, metrics_path):
+        raise taken(metrics_path)
     made: Any = layers  # Starlette calls it, as it would a class.
     app.add_middleware(made, **checked)

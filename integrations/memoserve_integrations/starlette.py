@@ -8,14 +8,20 @@ from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
 from starlette.applications import Starlette
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from memoserve import Rule, Store, TelemetryMiddleware
 from memoserve._asgi import ASGIApp, Message, Receive, Scope, Send
 from memoserve._rules import RuleBook
-from memoserve.telemetry.scrape import MetricsApp
-from memoserve_integrations._layers import answer_lifespan, cache_before, check_options, living
-from memoserve_integrations._routes import Router, mark, marked_routes
+from memoserve_integrations._layers import (
+    answer_lifespan,
+    cache_before,
+    check_names,
+    check_options,
+    living,
+)
+from memoserve_integrations._metrics import check_path, metrics_page, taken
+from memoserve_integrations._routes import Router, has_path, mark, marked_routes
 
 __all__ = ["cached", "install"]
 
@@ -52,6 +58,8 @@ def install(
     rules: Iterable[Rule] = (),
     store: str | Store = "memory://",
     metrics_path: str | None = "/metrics",
+    metrics_token: str | None = None,
+    metrics_allow: Iterable[str] | None = None,
     **options: Any,
 ) -> None:
     """Put the cache in front of an app, and telemetry in front of the cache.
@@ -63,6 +71,10 @@ def install(
         rules: As for `CacheMiddleware`; they come before those of endpoints marked by `cached`.
         store: A URL, or a `Store`, which then stays the caller's to close.
         metrics_path: Where Prometheus finds the numbers; None for no telemetry.
+        metrics_token: Who sends it (`Authorization: Bearer ...`) may read them. Otherwise it is
+            `MEMOSERVE_METRICS_TOKEN` or what is in the file `MEMOSERVE_METRICS_TOKEN_FILE`.
+        metrics_allow: Networks whose clients may read them, such as `["10.0.0.0/8"]`. Otherwise
+            they are those of `MEMOSERVE_METRICS_ALLOW`. If nobody is named, everybody may.
         options: The other options of `CacheMiddleware`.
 
     Raises:
@@ -71,14 +83,23 @@ def install(
         ModuleNotFoundError: Telemetry is wanted without the extra `prometheus`.
     """
     rules = tuple(rules)
+    check_names("install()", options)
     options["store"] = store
     check_options(rules, options)
-    app.add_middleware(_CacheLayer, host=app, rules=rules, options=options)
-    if metrics_path is not None:
+    page = None if metrics_path is None else _page(app, metrics_path, metrics_token, metrics_allow)
+    app.add_middleware(_CacheLayer, host=app, rules=rules, options=options, page=page)
+    if page is not None:
         app.add_middleware(TelemetryMiddleware)
         # First, since what is mounted at "/" leaves nothing to those behind it.
-        metrics: Any = MetricsApp()  # An ASGI app will do, though the types do not say so.
-        app.router.routes.insert(0, Route(metrics_path, metrics, include_in_schema=False))
+        app.router.routes.insert(0, page)
+
+
+def _page(app: Starlette, path: str, token: str | None, allow: Iterable[str] | None) -> Route:
+    check_path(path)
+    if has_path(app.routes, path):
+        raise taken(path)
+    metrics: Any = metrics_page(token, allow)  # The types do not say that an ASGI app will do.
+    return Route(path, metrics, include_in_schema=False)
 
 
 class _CacheLayer:
@@ -91,11 +112,13 @@ class _CacheLayer:
         host: Starlette,
         rules: tuple[Rule, ...],
         options: dict[str, Any],
+        page: Route | None,
     ) -> None:
         self._app = app
         self._host = host
         self._rules = rules
         self._options = options
+        self._page = page
         self._cache: ASGIApp | None = None
         self._router: Router | None = None  # Where some requests have to be looked at twice.
 
@@ -113,12 +136,19 @@ class _CacheLayer:
     def _open(self) -> ASGIApp:
         if self._cache is None:
             routes = self._host.routes
+            self._check_page(routes)
             marked = marked_routes(routes)
             rules = (*self._rules, *(each.rule for each in marked))
             if any(each.is_contested for each in marked):
                 self._router = Router(routes, RuleBook(rules), marked)
             self._cache = cache_before(self._inner, rules, self._options)
         return self._cache
+
+    def _check_page(self, routes: list[BaseRoute]) -> None:
+        """Fail if a route that came after the page's is for its path."""
+        page = self._page
+        if page is not None and has_path([each for each in routes if each is not page], page.path):
+            raise taken(page.path)
 
     async def _inner(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = answer_lifespan if scope["type"] == "lifespan" else self._app

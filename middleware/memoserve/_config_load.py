@@ -16,6 +16,7 @@ from memoserve._config_keys import allowed_for
 from memoserve._config_secrets import secret_in
 from memoserve._config_sources import (
     KEYS,
+    PREFIX,
     SECTIONS,
     Given,
     RuleSource,
@@ -27,7 +28,7 @@ from memoserve._config_values import included_rules, option, rule_from
 from memoserve._errors import ConfigError
 from memoserve._rules import Rule
 
-__all__ = ["FILE", "Configuration", "load"]
+__all__ = ["FILE", "Configuration", "load", "metrics_readers"]
 
 FILE = "memoserve.toml"
 
@@ -96,8 +97,7 @@ def load(
     if not found and not sources.problems:
         is_absent = chosen is None and not file.exists()
         sources.note(str(file), _no_rules(Path.cwd() if is_absent else None))
-    if sources.problems:
-        raise ConfigError(*map(str, sorted(sources.problems, key=lambda problem: problem.order)))
+    _raise_for_problems(sources)
     return Configuration(
         file=str(file),
         keys=sources.keys,
@@ -113,6 +113,28 @@ def _no_rules(searched: Path | None) -> str:
     if searched is None:
         return message
     return f"there is no such file in {searched}, and MEMOSERVE_CONFIG names none; {message}"
+
+
+def metrics_readers(
+    environ: Mapping[str, str] = os.environ,
+) -> tuple[str | None, tuple[str, ...] | None]:
+    """Return the token and the networks of the metrics' page that the environment names.
+
+    Raises:
+        ConfigError: A variable of the metrics is wrong, or misspelled.
+    """
+    prefix = f"{PREFIX}METRICS_"
+    sources = read_environment({n: text for n, text in environ.items() if n.startswith(prefix)})
+    _check_twins(sources)
+    _read_secrets(sources, Path())
+    _raise_for_problems(sources)
+    token, allow = sources.keys.get("metrics.token"), sources.keys.get("metrics.allow")
+    return token.value if token else None, allow.value if allow else None
+
+
+def _raise_for_problems(sources: Sources) -> None:
+    if sources.problems:
+        raise ConfigError(*map(str, sorted(sources.problems, key=lambda problem: problem.order)))
 
 
 def _sources(file: Path, environ: Mapping[str, str], *, is_chosen: bool) -> Sources:

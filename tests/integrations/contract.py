@@ -127,7 +127,7 @@ class Host:
 
         Args:
             diary: Where handlers note what they do.
-            options: As for `install`: `rules`, `store`, `metrics_path`; None for no memoserve.
+            options: As for `install`: `rules`, `store`, `metrics_path` …; None for no memoserve.
         """
         raise NotImplementedError
 

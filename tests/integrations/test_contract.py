@@ -165,10 +165,21 @@ async def test_what_no_rule_covers_is_untouched(host: Host, diary: Diary) -> Non
     assert (other_method.status_code, status(other_method)) == (405, "")
 
 
+@pytest.mark.parametrize(
+    ("option", "complaint"),
+    [
+        pytest.param({"namespace": ""}, "namespace", id="value"),
+        pytest.param(
+            {"namespce": "a"}, r"\(\) has no option 'namespce'; .* 'namespace'", id="name"
+        ),
+    ],
+)
 @claim("cache")
-async def test_wrong_options_fail_before_anything_is_served(host: Host, diary: Diary) -> None:
-    with pytest.raises(ValueError, match="namespace"):
-        async with client_of(host, diary, {"rules": [Rule(MODEL)], "namespace": ""}):
+async def test_wrong_options_fail_before_anything_is_served(
+    host: Host, diary: Diary, option: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        async with client_of(host, diary, {"rules": [Rule(MODEL)], **option}):
             pass
 
 
@@ -213,6 +224,38 @@ async def test_the_metrics_go_where_they_are_wanted(host: Host, diary: Diary) ->
     async with client_of(host, diary, options) as client:
         assert (await client.get("/internal/numbers")).status_code == 200
         assert (await client.get("/metrics")).status_code == 404
+
+
+@claim("metrics")
+async def test_the_metrics_are_for_those_who_have_the_token(host: Host, diary: Diary) -> None:
+    options = {"rules": [Rule(MODEL)], "metrics_token": "right"}
+    async with client_of(host, diary, options) as client:
+        refused = await client.get("/metrics")
+        wrong = await client.get("/metrics", headers={"authorization": "Bearer wrong"})
+        page = await client.get("/metrics", headers={"authorization": "Bearer right"})
+
+    assert (refused.status_code, wrong.status_code, page.status_code) == (401, 401, 200)
+    assert refused.headers["www-authenticate"].startswith("Bearer")
+    assert "memoserve_" not in refused.text + wrong.text
+
+
+@claim("metrics")
+async def test_the_metrics_are_for_those_who_are_allowed(host: Host, diary: Diary) -> None:
+    options = {"rules": [Rule(MODEL)], "metrics_allow": ["192.0.2.0/24"]}  # Nobody is there.
+    async with client_of(host, diary, options) as client:
+        assert (await client.get("/metrics")).status_code == 403
+
+
+@claim("inside")
+async def test_a_token_in_the_environment_protects_the_metrics(
+    host: Host, diary: Diary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMOSERVE_METRICS_TOKEN", "right")
+    async with client_of(host, diary, {"rules": [Rule(MODEL)]}) as client:
+        refused = await client.get("/metrics")
+        page = await client.get("/metrics", headers={"authorization": "Bearer right"})
+
+    assert (refused.status_code, page.status_code) == (401, 200)
 
 
 @claim("metrics")

@@ -6,11 +6,12 @@ from typing import Any
 
 import django
 import pytest
+from django.conf import settings
 from django.core.asgi import get_asgi_application
 from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import get_token
 from django.test import override_settings
-from django.urls import path
+from django.urls import clear_url_caches, include, path, re_path
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.vary import vary_on_headers
@@ -189,6 +190,42 @@ async def test_websockets_are_left_to_what_serves_them() -> None:
     await app({"type": "websocket", "path": "/ws"}, call.receive, call.send)
 
     assert seen == ["websocket"]
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        pytest.param(path("metrics", numbered), id="path"),
+        pytest.param(path("", include([path("metrics", numbered)])), id="included"),
+        pytest.param(re_path(r"^metrics/?$", numbered), id="expression"),
+    ],
+)
+def test_a_page_of_the_apps_own_is_not_hidden(own: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{__name__}.urlpatterns", [own])
+        clear_url_caches()
+
+        with pytest.raises(ValueError, match="the app has /metrics already"):
+            install(get_asgi_application(), rules=[Rule("/")])
+
+    clear_url_caches()
+
+
+def test_what_takes_any_path_leaves_room_for_the_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{__name__}.urlpatterns", [re_path(r"^.*$", numbered)])
+        clear_url_caches()
+
+        install(get_asgi_application(), rules=[Rule("/")])
+
+    clear_url_caches()
+
+
+@override_settings()
+def test_an_application_may_do_without_urls() -> None:
+    del settings.ROOT_URLCONF
+
+    install(Model(), rules=[Rule("/")])
 
 
 async def test_the_metrics_are_found_behind_a_root_path() -> None:

@@ -233,6 +233,24 @@ async def test_nothing_opted_in_is_no_harm() -> None:
         assert await twice(app, "/plain") == OTHER
 
 
+@asgi("/metrics", is_mount=True, copy_scope=True)
+async def mounted_page(scope: Scope, receive: Receive, send: Send) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "own",
+    [pytest.param(counter("/metrics"), id="handler"), pytest.param(mounted_page, id="mount")],
+)
+def test_a_page_of_the_apps_own_is_not_hidden(own: Any) -> None:
+    with pytest.raises(ValueError, match="the app has /metrics already"):
+        served(own, metrics_path="/metrics/")
+
+    app = served(metrics_path="/metrics/")
+
+    with pytest.raises(ValueError, match="the app has /metrics already"):
+        app.register(own)
+
+
 def fields_in(app: Any, path: str) -> set[str]:
     operation = app.openapi_schema.to_schema()["paths"][path]["get"]
     return set(operation["responses"]["200"].get("headers", {}))

@@ -80,12 +80,48 @@ async def test_without_metrics_their_path_is_the_apps(mount: Mount) -> None:
 
 
 @hosts
+async def test_a_token_in_the_environment_travels(
+    mount: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the layers are made, the environment may be another."""
+    monkeypatch.setenv("MEMOSERVE_METRICS_TOKEN", "right")
+    app = mount(Model(), rules=[Rule("/v1/model")], metrics_path="/metrics")
+    monkeypatch.delenv("MEMOSERVE_METRICS_TOKEN")
+    token = [(b"authorization", b"Bearer right")]
+
+    refused = await ask(app, path="/metrics", method="GET", headers=[])
+    page = await ask(app, path="/metrics", method="GET", headers=token)
+
+    assert (refused.status, page.status) == (401, 200)
+
+
+@hosts
+async def test_a_token_in_the_environment_of_the_replica_counts(
+    mount: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = mount(Model(), rules=[Rule("/v1/model")], metrics_path="/metrics")
+    monkeypatch.setenv("MEMOSERVE_METRICS_TOKEN", "right")
+
+    assert (await ask(app, path="/metrics", method="GET", headers=[])).status == 401
+
+
+def test_what_the_app_has_already_is_not_hidden() -> None:
+    app = Starlette()
+    app.mount("/metrics", Model())
+
+    with pytest.raises(ValueError, match="the app has /metrics already"):
+        ray_serve.install(app, rules=[Rule("/")])
+
+
+@hosts
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         pytest.param({"rules": []}, "rules", id="no-rules"),
         pytest.param({"metrics_path": "metrics"}, "slash", id="metrics_path"),
+        pytest.param({"metrics_token": ""}, "metrics_token", id="metrics_token"),
         pytest.param({"namespace": ""}, "namespace", id="namespace"),
+        pytest.param({"namespce": "a"}, r"\(\) has no option 'namespce'", id="unknown"),
         pytest.param({"store": "floppy://"}, "floppy", id="store"),
     ],
 )

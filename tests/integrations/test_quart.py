@@ -52,6 +52,14 @@ async def test_the_hooks_protect_the_metrics() -> None:
     assert (page.header(b"content-type") or b"").startswith(b"application/openmetrics-text")
 
 
+def test_a_page_of_the_apps_own_is_not_hidden() -> None:
+    app = app_with([])
+    app.add_url_rule("/metrics", "own", app.view_functions["model"])
+
+    with pytest.raises(ValueError, match="the app has /metrics already"):
+        install(app, rules=[Rule(PATH)])
+
+
 def test_without_rules_there_is_nothing_to_install() -> None:
     with pytest.raises(ValueError, match="rules must not be empty"):
         install(app_with([]), rules=[])

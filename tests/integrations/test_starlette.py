@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute, Host, Match, Mount, Route, WebSocketRou
 from starlette.types import Receive, Scope, Send
 
 from memoserve import Rule
+from memoserve.telemetry.scrape import MetricsApp
 from memoserve_integrations._layers import living
 from memoserve_integrations.starlette import cached, install
 from tests.asgi import Call, ask, http_scope
@@ -332,6 +333,27 @@ async def test_what_is_mounted_at_the_root_leaves_room_for_the_metrics() -> None
     install(app, rules=[Rule("/")])
 
     assert (await ask(app, path="/metrics", method="GET")).status == 200
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        pytest.param(Route("/metrics", MetricsApp()), id="route"),
+        pytest.param(Mount("/metrics", MetricsApp()), id="mount"),
+        pytest.param(Mount("/", routes=[Route("/metrics", counter())]), id="inside"),
+    ],
+)
+async def test_a_page_of_the_apps_own_is_not_hidden(route: BaseRoute) -> None:
+    with pytest.raises(ValueError, match="the app has /metrics already: name another metrics_path"):
+        install(Starlette(routes=[route]))
+
+    app = Starlette()
+    install(app)
+    app.router.routes.append(route)
+
+    with pytest.raises(RuntimeError, match="the app has /metrics already: name another"):
+        async with living(app):
+            pytest.fail("it has not started")
 
 
 async def test_an_app_that_does_not_start_says_why() -> None:
