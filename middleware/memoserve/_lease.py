@@ -7,7 +7,8 @@ end, and for no longer than it runs. What cannot be found out is answered by ask
     stored        look the answer up
     unstored      ask the app at once, side by side: there is nothing to wait for
     failed        try for the lease, so that one of them asks again; after a second failure, all do
-    not at all    try for it when it has run out: its owner has died
+    not at all    try for it each second, and when it has run out: its owner has died, or the
+                  store has evicted it
 """
 
 import asyncio
@@ -22,6 +23,7 @@ __all__ = ["Turn"]
 
 _MOST_FAILURES = 2
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5  # Between tries where ends are not heard.
+_LONGEST_WAIT = 1.0  # Seconds: a lease that a full Redis has evicted ends without a word.
 _JITTER = 0.1  # Seconds: a lease that ran out is not tried for by all at the same moment.
 
 Way = Literal["ask", "look"]
@@ -86,7 +88,7 @@ class Turn:
 
     async def _end_of(self, lease: Lease, told: "asyncio.Future[LeaseEnd]") -> LeaseEnd | None:
         """Wait for the end of another's lease; None if it ran out, or may have ended unheard."""
-        seconds = lease.seconds + random.uniform(0, _JITTER)
+        seconds = min(lease.seconds, _LONGEST_WAIT) + random.uniform(0, _JITTER)
         if not told.cancelled():
             await asyncio.wait([told], timeout=seconds)
         if told.cancelled():  # Ends are not heard, or not any more.

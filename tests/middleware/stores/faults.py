@@ -131,7 +131,7 @@ async def load(port: int, clients: int = 6, pause: float = 0.003) -> AsyncGenera
         finally:
             asking.is_over = True
             results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert results == [None] * clients
+    assert results == [None] * clients, [each for each in results if each]
     assert asking.wrong == []
 
 

@@ -279,6 +279,27 @@ async def test_a_lease_of_the_dead_has_a_time_to_live(redis_url: str) -> None:
         await client.aclose()
 
 
+async def test_a_lease_that_is_evicted_is_tried_for_before_it_would_have_run_out(
+    redis_url: str,
+) -> None:
+    """A full Redis says nothing when it evicts (bug 37, bug 53)."""
+    models = [held(), held()]
+    async with processes(redis_url, *models, lease=600) as (one, other):
+        calls = [begin(one, Call(http_scope()))]
+        await until(lambda: models[0].calls == 1)
+        calls.append(begin(other, Call(http_scope())))
+        await waiting_for(redis_url, one)
+        client: Any = Redis.from_url(redis_url)
+        pattern = f"{{{one._shared.options.namespace}:*"
+        await client.delete(*[key async for key in client.scan_iter(match=pattern)])
+        await until(lambda: models[1].calls == 1)
+        release(*models)
+        answers = await asyncio.gather(*calls)
+        await client.aclose()
+
+    assert {answer.status for answer in answers} == {200}
+
+
 def test_a_lease_of_no_time_is_refused() -> None:
     with pytest.raises(ValueError, match="lease must be positive, not 0"):
         CacheMiddleware(Model(), rules=[Rule(PATH)], lease=0)
