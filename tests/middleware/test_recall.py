@@ -165,3 +165,14 @@ async def test_a_request_with_a_long_head_is_not_remembered(long: dict[str, Any]
     assert "miss" in first.cache_status
     assert "hit" in second.cache_status
     assert len(app._shared.spelled._values) == 1
+
+
+async def test_a_recalled_answer_comes_in_its_chunks_and_unexplained_if_that_is_asked() -> None:
+    model = Model(chunks=[b"one", b"two", b"three"])
+    app = cached(model, cache_status=False)
+
+    answers = [await ask(app) for _ in range(3)]  # Made, found, recalled.
+
+    assert model.calls == 1
+    assert {tuple(answer.chunks) for answer in answers} == {(b"one", b"two", b"three")}
+    assert {answer.cache_status for answer in answers} == {""}

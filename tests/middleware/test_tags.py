@@ -4,10 +4,11 @@ import asyncio
 
 import pytest
 
-from memoserve import MemoryStore, Purger
+from memoserve import MemoryStore, Purger, StoreError
+from memoserve._events import StoreWritten
 from memoserve._tags import Tokens, implicit_tags, purge_mark, read_tokens, tag_key
 from tests.asgi import JSON, Call, Model, ask, begin, http_scope, settle
-from tests.middleware.cases import cached
+from tests.middleware.cases import Notes, cached
 
 
 async def tokens_in(store: MemoryStore, keys: list[str]) -> Tokens:
@@ -181,3 +182,22 @@ async def test_an_answer_that_varies_is_kept_though_something_else_was_purged_me
     second = await ask(app, headers=[JSON, (b"tier", b"gold")])
 
     assert "hit" in second.cache_status
+
+
+async def test_an_answer_whose_tag_cannot_be_read_is_not_stored() -> None:
+    class Forgetful(MemoryStore):
+        is_broken = False
+
+        async def add(self, key: str, value: bytes, ttl: float, /) -> bytes:
+            if self.is_broken:
+                raise StoreError("no")
+            return await super().add(key, value, ttl)
+
+    store, model, notes = Forgetful(), Model(), Notes()
+    app = cached(model, store=store, observer=notes, tags=lambda body, _: [body["tag"]])
+    await ask(app, b'{"tag":"a"}')
+
+    store.is_broken = True
+    await ask(app, b'{"tag":"b"}')
+
+    assert [event.result for event in notes.of(StoreWritten)] == ["stored", "refused"]
