@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Hashable, Sequence
 
-from memoserve._asgi import Message, Scope, Send, whole_body
+from memoserve._asgi import Message, Scope, Send
 from memoserve._cache_status import age_line, cache_status_hit
 from memoserve._events import RequestRecord
 from memoserve._fields import Lines
@@ -54,8 +54,10 @@ def recall(
         record: Of the request, if anybody asks for it.
         message: The first of its body.
     """
-    content = whole_body(message)
-    if content is None or len(content) > HOT_BYTES or scope["method"] == "HEAD":
+    if message["type"] != "http.request" or message.get("more_body", False):
+        return None  # `whole_body`, spelled out.
+    content = message.get("body", b"")
+    if type(content) is not bytes or len(content) > HOT_BYTES or scope["method"] == "HEAD":
         return None
     variant = "" if record is None else record.variant
     known = shared.spelled.get(spelling(coverage, scope, keyed, variant, content))
@@ -70,8 +72,9 @@ async def serve_recalled(
 ) -> bool:
     """Send a known answer if the store still holds it, and it is fresh; tell whether it did."""
     entry, keys, options = known.entry, known.store_keys, shared.options
-    if entry is None or entry.ttl <= (in_store := entry.since(options.clock())):
+    if entry is None or entry.ttl <= (in_store := options.clock() - entry.stored_at):
         return False  # It is looked up by who knows what to do with what is stale.
+    in_store = max(in_store, 0.0)  # Clocks of several hosts differ.
     fresh_for, age = entry.ttl - in_store, entry.initial_age + in_store
     found = shared.look_up_now(keys) or await shared.look_up_far(keys, record)
     if found != known.found or (shared.unpurged and shared.is_unpurged(keys)):

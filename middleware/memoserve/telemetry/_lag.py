@@ -35,7 +35,7 @@ class LoopLag:
         self._interval = interval
         self._window = window
         self._clock = clock
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None  # That is measured.
         self._due = self._turned = 0.0
         self._worst = self._worst_before = 0.0
 
@@ -45,19 +45,19 @@ class LoopLag:
         A closed loop has dropped its timers, and the next one takes its place. Without an asyncio
         loop, under Trio, nothing is measured.
         """
-        if self._loop is not None and not self._loop.is_closed():
+        if self.loop is not None and not self.loop.is_closed():
             return
         try:
-            self._loop = asyncio.get_running_loop()
+            self.loop = asyncio.get_running_loop()
         except RuntimeError:
             return
         self._turned = self._clock()
         self._worst = self._worst_before = 0.0
-        self._arm(self._loop)
+        self._arm(self.loop)
 
     def seconds(self) -> float | None:
         """Return the longest recent wait, a present one included; None if nothing is measured."""
-        if self._loop is None or self._loop.is_closed():
+        if self.loop is None or self.loop.is_closed():
             return None
         return max(self._worst, self._worst_before, self._clock() - self._due)
 

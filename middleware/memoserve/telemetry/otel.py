@@ -248,7 +248,9 @@ class OTelObserver:
             tally.add(0, (model,))
 
     def _on_request_started(self, event: RequestStarted) -> None:
-        self._lag.watch()
+        loop = self._lag.loop
+        if loop is None or loop.is_closed():  # As `watch` itself asks; most often it need not be.
+            self._lag.watch()
         self._active.add(1, (self._models[event.model],))
 
     def _on_request_finished(self, event: RequestFinished) -> None:
