@@ -42,6 +42,7 @@ _PROBE_SECONDS = 0.75
 _PAUSE_SECONDS = 0.25  # Both together bound how late a server's return is noticed.
 _LOG_INTERVAL = 60.0  # Seconds in which one failure is logged, and no other.
 _MOST_ORPHANS = 1_000
+_MOST_TRIES = 60  # To give back a lease that has long run out by then.
 _PROBE_KEY = "memoserve:probe"
 
 
@@ -260,28 +261,42 @@ class GuardedStore:
                 await self._shared.reconnect()
             await asyncio.sleep(_PAUSE_SECONDS)
             self._change("half_open")
-        await self._free_orphans()
+        await self._free_orphans(1)
         if was_open:
             _logger.warning("the store works again")
             self._logged_at = -math.inf
         self._failures = 0
         self._change("closed")
+        self._free_later()
 
     def _note_orphan(self, key: str, owner: str) -> None:
         if len(self._orphans) < _MOST_ORPHANS:
             self._orphans[key] = owner
-        if self.state == "closed" and (self._freeing is None or self._freeing.done()):
-            self._freeing = asyncio.get_running_loop().create_task(self._free_orphans())
+        if self.state == "closed":
+            self._free_later()
 
-    async def _free_orphans(self) -> None:
+    def _free_later(self) -> None:
+        if self._orphans and (self._freeing is None or self._freeing.done()):
+            freeing = self._free_orphans(_MOST_TRIES)
+            self._freeing = asyncio.get_running_loop().create_task(freeing)
+
+    async def _free_orphans(self, most_tries: int) -> None:
         """Give back leases that a server may have given before, or when, it came back.
 
         Otherwise who asks for their keys would wait for them to run out.
         """
-        while (store := self._shared) is not None and self._orphans:
+        for _ in range(most_tries):
+            if (store := self._shared) is None or not self._orphans:
+                break
             orphans, self._orphans = self._orphans, {}
             freeing = (store.end_lease(key, owner, "failed") for key, owner in orphans.items())
-            await asyncio.gather(*freeing, return_exceptions=True)  # Each gives up after a second.
+            # Each gives up after a second.
+            ends = await asyncio.gather(*freeing, return_exceptions=True)
+            for (key, owner), end in zip(orphans.items(), ends, strict=True):
+                if isinstance(end, StoreRefusedError):  # Full, or a replica for the moment.
+                    self._orphans[key] = owner
+            if self._orphans and most_tries > 1:
+                await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _is_alive(self) -> bool:
         deadline = self._deadline or _PROBE_SECONDS

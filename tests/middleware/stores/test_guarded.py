@@ -14,6 +14,7 @@ from memoserve._errors import StoreBusyError, StoreRefusedError
 from memoserve.stores import Lease, LeaseEnd
 from memoserve.stores import guarded as guarded_module
 from memoserve.stores.guarded import GuardedStore, Operation
+from tests.asgi import settle
 from tests.servers import until
 
 
@@ -545,6 +546,32 @@ async def test_leases_that_may_have_been_given_are_given_back_when_the_store_is_
     await until(lambda: guarded.state == "closed")
 
     assert ended == [("k", "me", "failed")]
+
+
+async def test_a_lease_whose_end_is_refused_is_ended_when_that_is_possible(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A server that takes no writes for a while, full or a replica, keeps it (bug 37, bug 53)."""
+    monkeypatch.setattr(guarded_module, "_PAUSE_SECONDS", 0.0)
+    ended: list[str] = []
+
+    class Refusing(Shared):
+        async def end_lease(
+            self, key: str, owner: str, end: LeaseEnd, value: bytes = b"", ttl: float = 0.0, /
+        ) -> bool:
+            ended.append(end)
+            if len(ended) < 4:
+                raise StoreRefusedError("READONLY")
+            return False
+
+    guarded, _, _ = breaking(Refusing())
+
+    assert not await guarded.end_lease("k", "me", "stored", b"v", 5)
+    await until(lambda: len(ended) == 4)
+    await settle()
+
+    assert ended == ["stored", "failed", "failed", "failed"]
+    await guarded.aclose()
 
 
 async def test_a_lease_whose_end_was_not_heard_is_ended_again() -> None:
