@@ -106,7 +106,8 @@ def test_a_stream_comes_through_the_proxy_piece_by_piece(stack: Stack) -> None:
     assert "event: done" in lines
 
 
-def test_a_replica_that_is_killed_costs_no_request(stack: Stack) -> None:
+def test_a_replica_that_is_killed_costs_no_request_but_one_half_answered(stack: Stack) -> None:
+    """A head that has gone out cannot be taken back: nginx asks the other one for all else."""
     with load(stack) as asking:
         asking.go_on(50)
         stack.replicas[0].stop(signal.SIGKILL)
@@ -115,7 +116,10 @@ def test_a_replica_that_is_killed_costs_no_request(stack: Stack) -> None:
         stack.wait_for(f"{stack.replicas[0].url}/health/ready")
         asking.go_on(50)
 
-    assert asking.outcomes == Counter({"200": asking.asked})
+    failed = Counter(asking.outcomes)
+    del failed["200"]
+    assert all("without sending complete message body" in outcome for outcome in failed), failed
+    assert failed.total() <= 1
 
 
 def test_a_rolling_restart_costs_no_request(stack: Stack) -> None:
