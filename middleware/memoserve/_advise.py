@@ -8,7 +8,6 @@ advised to be ignored.
 
 import itertools
 import math
-import re
 import statistics
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -16,29 +15,23 @@ from typing import Any
 
 import msgspec
 
+from memoserve._advise_fields import (
+    ENOUGH,
+    doubt_about,
+    is_of_a_person,
+    is_of_the_exchange,
+    never_repeats,
+)
 from memoserve._advise_log import ABSENT, Column, Requests
 from memoserve._keys import Edits, TextStep, is_array, is_object
 
 __all__ = ["ENOUGH", "Advice", "Constant", "Hint", "Ratio", "advise"]
 
-ENOUGH = 20  # Values, before it is said of a field that it never repeats.
-_NEVER = 0.95  # Of the values are different: the field never repeats.
 _WORTH = 0.001  # Of all requests must become hits, for a hint to be worth its risk.
 _WORTH_KNOWING = 0.01
 
 _TEXT_STEPS: tuple[TextStep, ...] = ("nfc", "strip", "collapse", "casefold")
 _RISKY: TextStep = "casefold"  # Models do read capitals.
-
-_EXCHANGE_WORDS = frozenset(
-    {"request", "req", "trace", "span", "correlation", "nonce", "uuid", "guid", "idempotency"}
-)
-_TIME_WORDS = frozenset({"time", "timestamp", "ts", "date", "datetime", "created", "sent", "now"})
-_PERSON_WORDS = frozenset(
-    {"user", "session", "client", "customer", "account", "tenant", "member", "device"}
-)
-_WORD = re.compile("[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
-_ISO_TIME = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?")
-_EPOCHS = ((1e9, 1e10), (1e12, 1e13), (1e15, 1e16), (1e18, 1e19))  # s, ms, µs, ns.
 
 
 class Hint(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,9 +89,9 @@ def advise(
     table = _Table(requests)
     ignored, dropped = _ignored(table)
     doubtful = [
-        table.hint(column, table.gain(column), doubt=_doubt(column))
+        table.hint(column, table.gain(column), doubt=doubt_about(column))
         for column in table.varying
-        if column not in dropped and (_never_repeats(column) or _is_of_a_person(column))
+        if column not in dropped and (never_repeats(column) or is_of_a_person(column))
         if not _reads_like_text(column)
     ]
     text, risky = _normalized(table)
@@ -212,7 +205,7 @@ def _ignored(table: _Table) -> tuple[list[Hint], list[Column]]:
 
     Two fields that never repeat make no hit when only one of them is ignored.
     """
-    dropped = [column for column in table.varying if _is_of_the_exchange(column)]
+    dropped = [column for column in table.varying if is_of_the_exchange(column)]
     for column in dropped:
         table.drop(column)
     for column in list(dropped):
@@ -229,49 +222,6 @@ def _ignored(table: _Table) -> tuple[list[Hint], list[Column]]:
         hints.append(table.hint(column, (advised - table.hits) / table.count))
         table.drop(column)
     return hints, dropped
-
-
-def _is_of_the_exchange(column: Column) -> bool:
-    """Tell whether a field says which request this is, or when it was made."""
-    words = _words(column)
-    if words & _PERSON_WORDS:
-        return False
-    if words & _TIME_WORDS and all(map(_is_time, column.values)):
-        return _never_repeats(column) or _only_grows(column)
-    return _never_repeats(column) and (bool(words & _EXCHANGE_WORDS) or words == {"id"})
-
-
-def _is_of_a_person(column: Column) -> bool:
-    return bool(_words(column) & _PERSON_WORDS) and len(column.values) > 1
-
-
-def _doubt(column: Column) -> str:
-    if _is_of_a_person(column):
-        return "it may say whom the answer is for"
-    return "it never repeats, but may be part of the question"
-
-
-def _words(column: Column) -> set[str]:
-    name = column.pointer.rpartition("/")[2]
-    return {word.lower() for word in _WORD.findall(name)}
-
-
-def _never_repeats(column: Column) -> bool:
-    return len(column.values) >= max(ENOUGH, _NEVER * column.present)
-
-
-def _only_grows(column: Column) -> bool:
-    """Tell whether values go up with the log; codes are given in the order of first sight."""
-    codes = [code for code in column.codes if code != ABSENT]
-    steps = sum(now >= before - 1 for before, now in itertools.pairwise(codes))
-    return len(column.values) >= ENOUGH and steps >= 0.99 * (len(codes) - 1)
-
-
-def _is_time(value: Any) -> bool:
-    if isinstance(value, str):
-        return bool(_ISO_TIME.fullmatch(value))
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and any(low <= value < high for low, high in _EPOCHS)
 
 
 def _reads_like_text(column: Column) -> bool:
