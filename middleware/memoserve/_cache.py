@@ -103,7 +103,7 @@ class CacheMiddleware:
             elif record is None or not record.rule:  # Else a cache outside has it.
                 if record is not None:
                     self._shared.begin(record, coverage)
-                is_mine = self._shared.has_observer if record is None else record.tracer is not None
+                is_mine = self._shared.own_observers if record is None else record.tracer
                 answer = self._answer_and_report if is_mine else self._answer
                 await answer(coverage, record, scope, receive, send)
                 return

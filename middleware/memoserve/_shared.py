@@ -144,8 +144,7 @@ class Shared:
         self._fruitless = Recent[str, float]()  # Key -> until when its answers are not stored.
         self._logged = Recent[str, str]()
         self._tags: dict[Coverage, tuple[str, ...]] = {}
-        self.has_observer = observer is not None
-        self._own_observers = () if observer is None else (observer,)
+        self.own_observers = () if observer is None else (observer,)
         self._observers: tuple[Observer, ...] = ()  # All that were ever introduced.
         self._tasks: set[asyncio.Task[None]] = set()
         self._source = store
@@ -319,7 +318,7 @@ class Shared:
         They also hear, from then on, of what belongs to no request.
         """
         record.model, record.rule = coverage.model, coverage.rule.path
-        for observer in self._own_observers:
+        for observer in self.own_observers:
             if observer not in record.observers:
                 record.observers += (observer,)
         for observer in record.observers:
