@@ -168,6 +168,7 @@ class ResponseRecorder(msgspec.Struct):
     is_head: bool = False
     status: int = 0  # Until the response has started.
     headers: tuple[Header, ...] = ()
+    lengths: set[bytes] = msgspec.field(default_factory=set[bytes])  # That it says it has.
     chunks: list[bytes] = msgspec.field(default_factory=list[bytes])
     size: int = 0
     is_ended: bool = False
@@ -176,26 +177,26 @@ class ResponseRecorder(msgspec.Struct):
     def note(self, message: Message) -> None:
         """Take in the next message that the app sent."""
         match message["type"]:
+            case "http.response.body":
+                self.is_plain &= bool(self.status) and not self.is_ended
+                chunk = bytes(message.get("body", b""))
+                self.is_ended = not message.get("more_body", False)
+                self.size += len(chunk)
+                if self.size > self.limit:
+                    self.chunks.clear()
+                elif chunk:
+                    self.chunks.append(chunk)
             case "http.response.start":
                 self.is_plain &= not self.status and not message.get("trailers", False)
                 self.status = message["status"]
-                self.headers = tuple(
-                    (bytes(name), bytes(value)) for name, value in message.get("headers", ())
-                )
-            case "http.response.body":
-                self.is_plain &= bool(self.status) and not self.is_ended
-                self._note_body(message)
+                headers: list[Header] = []
+                for name, value in message.get("headers", ()):
+                    headers.append((bytes(name), bytes(value)))
+                    if name.lower() == b"content-length":
+                        self.lengths.add(bytes(value))
+                self.headers = tuple(headers)
             case _:
                 self.is_plain = False
-
-    def _note_body(self, message: Message) -> None:
-        chunk = bytes(message.get("body", b""))
-        self.is_ended = not message.get("more_body", False)
-        self.size += len(chunk)
-        if self.is_too_large:
-            self.chunks.clear()
-        elif chunk:
-            self.chunks.append(chunk)
 
     def abandon(self) -> None:
         """Keep nothing of this response, as if it were too large."""
@@ -215,15 +216,10 @@ class ResponseRecorder(msgspec.Struct):
     @property
     def is_complete(self) -> bool:
         """The response ended properly, as long as it said it would be, and can be replayed."""
-        return self.is_ended and self.is_plain and self._keeps_its_length()
+        is_proper = self.is_ended and self.is_plain
+        return is_proper and (self.is_head or not self.lengths or self.is_full)
 
     @property
     def is_full(self) -> bool:
         """All bytes have come that the response said there would be."""
-        return self._lengths() == {b"%d" % self.size}
-
-    def _keeps_its_length(self) -> bool:
-        return self.is_head or not self._lengths() or self.is_full
-
-    def _lengths(self) -> set[bytes]:
-        return {value for name, value in self.headers if name.lower() == b"content-length"}
+        return self.lengths == {b"%d" % self.size}

@@ -12,7 +12,7 @@ from memoserve._asgi import ASGIApp, Message, Receive, Scope, Send
 from memoserve._events import Observer, RequestRecord
 from memoserve._exchange import Exchange
 from memoserve._invalidation import invalidating, is_safe
-from memoserve._recall import recall, serve_recalled
+from memoserve._recall import serve_recalled, spelling
 from memoserve._rules import Coverage, Rule, RuleBook
 from memoserve._shared import Options, Shared
 from memoserve.stores import Store
@@ -123,13 +123,14 @@ class CacheMiddleware:
         shared = self._shared
         # What has more to say may go past the cache, and then its body is not ours to read.
         keyed = coverage.fields.plain(scope) if coverage.is_plain else None
-        message = None
+        message = name = None
         if keyed is not None:
             message = await receive()
-            known = recall(shared, coverage, scope, keyed, record, message)
+            name = spelling(coverage, scope, keyed, record, message)
+            known = shared.spelled.get(name)
             if known is not None and await serve_recalled(shared, known, record, send):
                 return
-        await Exchange(shared, coverage, record, scope, receive, send).run(message)
+        await Exchange(shared, coverage, record, scope, receive, send).run(keyed, message, name)
 
     async def _answer_and_report(
         self,

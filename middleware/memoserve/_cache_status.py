@@ -53,6 +53,7 @@ def age_line(age: int) -> Header:
     return (b"age", b"%d" % age)
 
 
+@functools.lru_cache(maxsize=256)
 def cache_status_miss(forward: Forward, status: int, *, is_collapsed: bool) -> Header:
     """Say that the app answered: this request's own call or one that it shared.
 

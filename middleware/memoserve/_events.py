@@ -304,4 +304,7 @@ class RequestRecord(msgspec.Struct):
                 age=self.age,
             )
             for observer in self.observers:
-                tell(observer, event)
+                try:  # `tell`, spelled out, as every hit waits for it.
+                    observer.observe(event)
+                except Exception:
+                    _logger.exception("an observer failed at the end of a request")

@@ -5,12 +5,14 @@ Rule: every way out has one name (hit, stale, coalesced, miss, bypass, error).
 
 import logging
 import time
+from collections.abc import Hashable
 
 from memoserve._asgi import Message, Receive, Scope, Send, replay
 from memoserve._cache_status import BypassReason
 from memoserve._entry import Entry, VaryMarker, decode
 from memoserve._errors import CorruptEntryError
 from memoserve._events import KeyCollided, RequestRecord
+from memoserve._fields import Lines, RequestFields
 from memoserve._flight import Verdict
 from memoserve._reply import Reply
 from memoserve._request import Question
@@ -30,11 +32,12 @@ class Exchange:
 
     __slots__ = (
         "_coverage", "_fallback", "_question", "_receive", "_record", "_reply", "_scope",
-        "_send", "_shared", "_stale", "_vary_steps",
+        "_send", "_shared", "_upstream", "_vary_steps",
     )  # fmt: skip
 
     _question: Question
     _reply: Reply
+    _upstream: Upstream
 
     def __init__(
         self,
@@ -54,22 +57,23 @@ class Exchange:
         self._receive = receive
         self._send = send
 
-    async def run(self, message: Message | None) -> None:
+    async def run(self, keyed: list[Lines] | None, message: Message | None, name: Hashable) -> None:
         """Answer a request that may have to be read on, looked up, or put to the app.
 
         Args:
+            keyed: Its header fields that belong to the key, if no other matters.
             message: The first of its body, if it was received already.
+            name: What the key follows from, if it can be named.
         """
-        shared, record = self._shared, self._record
-        fields = self._coverage.fields.read(self._scope)
-        question = Question(shared, self._coverage, self._scope, record, fields)
-        self._question = question
-        self._reply = Reply(self._scope, fields, self._send, record, shared.options)
-        self._stale: Entry | None = None  # A stored answer that is not fresh.
-        self._fallback: Entry | None = None  # The same, if it is better than a failure.
+        shared, record, scope = self._shared, self._record, self._scope
+        fields = self._coverage.fields.read(scope) if keyed is None else RequestFields(keyed)
+        self._question = question = Question(shared, self._coverage, scope, record, fields)
+        self._reply = reply = Reply(scope, fields, self._send, record, shared.options)
+        self._upstream = Upstream(shared, question, reply, self._receive, scope, self._lookup)
+        self._fallback: Entry | None = None  # A stored answer that is better than a failure.
         self._vary_steps = 0
         try:
-            reason = await question.read(message, self._receive)
+            reason = await question.read(message, self._receive, name)
             if reason is not None:
                 await self._pass_by(reason)
             elif shared.options.mode == "shadow":
@@ -94,7 +98,7 @@ class Exchange:
         else:  # Half an answer says nothing of the whole one.
             is_for_us = not (fields.asks_for_less or self._scope["method"] == "HEAD")
         if is_for_us:
-            await self._upstream(None).call_in_shadow(entry)
+            await self._upstream.call_in_shadow(entry)
         else:
             await self._pass_by("shadow")
 
@@ -110,13 +114,13 @@ class Exchange:
         """Find the answer in the store, or else get it from the app."""
         demands, reply = self._question.demands, self._reply
         entry = await self._lookup()
-        if entry is None and await self._upstream(None).kept():
+        if entry is None and await self._upstream.kept():
             entry = await self._lookup()
         if entry is not None:
             if await self._serve_if_usable(entry):
                 return
             reply.forward = "stale"
-            self._stale = entry
+            self._upstream.stale = entry
         if entry is not None and self._is_fresh(entry):
             reply.forward = "request"
         if demands.only_if_cached:
@@ -143,7 +147,8 @@ class Exchange:
         else:
             is_refreshed = demands.accepts(age, 0) and -fresh_for < entry.stale_while_revalidate
             if is_refreshed:
-                self._upstream(entry).refresh()
+                self._upstream.stale = entry
+                self._upstream.refresh()
             is_usable = is_refreshed or (
                 entry.may_be_stale and demands.accepts_stale(age, fresh_for)
             )
@@ -208,21 +213,9 @@ class Exchange:
 
     # From the app.
 
-    def _upstream(self, stale: Entry | None) -> Upstream:
-        return Upstream(
-            self._shared,
-            self._question,
-            self._reply,
-            self._receive,
-            self._scope,
-            self._lookup,
-            stale,
-        )
-
     async def _fetch(self, attempt: int) -> None:
         """Have the app answer, and find another answer where that one is not for this client."""
-        upstream = self._upstream(self._stale)
-        withheld = await upstream.fetch(attempt, has_fallback=self._fallback is not None)
+        withheld = await self._upstream.fetch(attempt, has_fallback=self._fallback is not None)
         if withheld is None:
             return
         if self._fallback is not None and withheld.has_failed:
@@ -237,7 +230,7 @@ class Exchange:
         self._vary_steps += 1
         self._question.apply_vary()
         if withheld.verdict is Verdict.ALONE or self._vary_steps > _MAX_VARY_STEPS:
-            await self._upstream(self._stale).call_alone(has_fallback=False)
+            await self._upstream.call_alone(has_fallback=False)
         else:
             await self._answer()
 

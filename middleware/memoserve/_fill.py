@@ -20,6 +20,7 @@ from memoserve._fields import ALWAYS_KEYED, host_of
 from memoserve._flight import Verdict
 from memoserve._lease import Turn
 from memoserve._policy import (
+    PLAIN_HEAD,
     ResponseHead,
     Sharing,
     Storage,
@@ -38,7 +39,6 @@ from memoserve._tags import (
     group_tag,
     is_purged,
     make_token,
-    purge_mark,
     read_tokens,
     tag_key,
 )
@@ -70,12 +70,8 @@ class Fill:
 
         The last one is the mark of all purges, for the tags that the answer will name.
         """
-        namespace = self._shared.options.namespace
         self._tags = self._question.tags
-        keys = list(self._tags)
-        if not callable(self._rule.tags):
-            keys += (tag_key(namespace, "tag", tag) for tag in self._rule.tags)
-        keys.append(purge_mark(namespace))
+        keys = (*self._tags, *self._shared.own_tags_of(self._coverage))
         found = self._shared.look_up_now(keys)
         if found and None not in found:
             self.tokens = tuple(zip(keys, cast("list[bytes]", found), strict=True))
@@ -90,6 +86,10 @@ class Fill:
         status, headers = start["status"], self.recorder.headers
         self._answered = now = self._shared.options.clock()
         self.head = head = read_head(status, headers, now)
+        if head is PLAIN_HEAD and self._rule.ttl is not None:  # All of the below, at once.
+            self._sharing = Sharing.ALL
+            self._shared.note_shared(self._question.key.index)
+            return Verdict.SHARED
         storage = storage_of(head, self._question.terms, now)
         is_fresh = storage is not None and storage.ttl > 0
         if is_server_failure(status, headers) and not is_fresh:
@@ -205,7 +205,11 @@ class Fill:
             if verdict is not True and not admitted > 0:
                 return None  # Not above zero: NaN, too.
             ttl = admitted if ttl > 0 else 0.0  # What is to be validated each time stays that.
-        ttl = min(ttl, INFINITE) * (1 - self._rule.jitter * random.random())
+        ttl = min(ttl, INFINITE)
+        if self._rule.jitter:
+            ttl *= 1 - self._rule.jitter * random.random()
+        if ttl == storage.ttl:
+            return storage
         return msgspec.structs.replace(
             storage, ttl=ttl, kept_for=storage.kept_for - storage.ttl + ttl
         )

@@ -3,7 +3,8 @@
 Rule: the app is called once, in a task of its own, and every client, the one who asked first
 included, reads what it sends at its own pace from its first message on.
 
-- A lone client gives the app its own back-pressure: the app goes on when its message is out.
+- A lone client gives the app its own back-pressure: the app goes on when its message is out. But
+  a start that states the length, so that it is no stream's, goes out with what follows at once.
 - With several, the app runs ahead by as much as may be stored; past that nobody may join any
   more, and what is kept is a window that moves with the slowest client. Nobody is cut off.
 - A client whose `send` raises OSError has left. When the last one has, the app's `receive` says
@@ -186,14 +187,21 @@ class Flight:
             self._traceback = error.__traceback__
             raise
         finally:
-            self._note_cost()
+            if not self._is_ended:
+                self.cost = time.perf_counter() - self._started - self._waited
             self.end()
 
     def end(self) -> None:
-        """Let nobody wait any more for an app that will not be called."""
-        self._is_over = True
-        self.verdict = self.verdict or Verdict.FAILED
-        self._arrived.fire()
+        """Let nobody wait any more for an app that has ended, or will not be called."""
+        if not self._is_over:
+            self._is_over = True
+            self.verdict = self.verdict or Verdict.FAILED
+            self._arrived.fire()
+
+    async def over(self) -> None:
+        """Wait until the app has returned or raised."""
+        while not self._is_over:
+            await self._arrived.wait()
 
     async def _send(self, message: Message) -> None:
         message = own_copy(message)
@@ -201,18 +209,21 @@ class Flight:
             await self._send_to_leader(message)
             return
         self._recorder.note(message)
-        if message["type"] == "http.response.start" and self.verdict is None:
+        is_start = message["type"] == "http.response.start" and self.verdict is None
+        if is_start:
             self._start = message
             self._responded = time.perf_counter()
             self.verdict = self._judge(message)
         self._append(message)
-        self._note_cost()
+        now = time.perf_counter()
+        self.cost = now - self._started - self._waited
         if ends_response(message, has_trailers=self._start.get("trailers", False)):
             self._is_ended = self._is_keeping = True
             self._moved.fire()
         self._arrived.fire()
         try:
-            await self._pace()
+            if not (is_start and self._recorder.lengths) and self._must_wait():
+                await self._pace(now)
             if self._is_ended:
                 await self._keep(self)
             elif self._departure is not None and not self._clients and not self._finish:
@@ -222,15 +233,10 @@ class Flight:
                 self._is_keeping = False
                 self._moved.fire()
 
-    def _note_cost(self) -> None:
-        if not self._is_ended:
-            self.cost = time.perf_counter() - self._started - self._waited
-
-    async def _pace(self) -> None:
-        before = time.perf_counter()
+    async def _pace(self, began: float) -> None:
         while self._must_wait():
             await self._moved.wait()
-        self._waited += time.perf_counter() - before
+        self._waited += time.perf_counter() - began
 
     def _append(self, message: Message) -> None:
         size = len(message.get("body", b""))
@@ -240,26 +246,25 @@ class Flight:
         if self._budget.used > self._budget.limit:
             self._recorder.abandon()
         self._is_windowed |= self._recorder.is_too_large
-        self._trim()
+        if self._is_windowed:
+            self._trim()
 
     def _must_wait(self) -> bool:
         """Whether the app is ahead of its clients by more than it may be."""
-        if not self._clients:
-            return False
-        slowest = min(client.bytes_read for client in self._clients)
         if len(self._clients) == 1:
             (client,) = self._clients
             return client.position < self._end
-        return self._is_windowed and self._bytes - slowest > self._window
+        if not self._is_windowed or not self._clients:
+            return False
+        slowest = min(client.bytes_read for client in self._clients)
+        return self._bytes - slowest > self._window
 
     @property
     def _end(self) -> int:
         return self._dropped + len(self._messages)
 
     def _trim(self) -> None:
-        """Forget what everyone has read, once nobody can come who needs it."""
-        if not self._is_windowed:
-            return
+        """Forget what everyone has read, as nobody can come who needs it."""
         first = min((client.position for client in self._clients), default=self._end)
         while self._dropped < first:
             size = len(self._messages.popleft().get("body", b""))
@@ -360,7 +365,8 @@ class Flight:
     def _advance(self, client: Client, message: Message) -> None:
         client.bytes_read += len(message.get("body", b""))
         client.position += 1
-        self._trim()
+        if self._is_windowed:
+            self._trim()
         self._moved.fire()
 
     def _landing_of(self, client: Client) -> Landing:
@@ -378,5 +384,6 @@ class Flight:
 
     def _leave(self, client: Client) -> None:
         self._clients.discard(client)
-        self._trim()
+        if self._is_windowed:
+            self._trim()
         self._moved.fire()

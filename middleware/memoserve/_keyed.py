@@ -94,7 +94,7 @@ async def keyed(sent: SentRequest, settings: CacheSettings) -> Keyed:
     record = RequestRecord(0.0)
     record.variant = settings.variant
     question = Question(shared, coverage, scope, record, coverage.fields.read(scope))
-    bypass = await question.read(None, _whole(sent.body))
+    bypass = await question.read(None, _whole(sent.body), None)
     if bypass is not None:
         return Keyed(rule=coverage.rule, bypass=bypass)
     refusal, body = _body_of(question, options)

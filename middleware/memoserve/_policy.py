@@ -23,6 +23,7 @@ from memoserve._directives import (
 )
 
 __all__ = [
+    "PLAIN_HEAD",
     "Demands",
     "ResponseHead",
     "Sharing",
@@ -123,7 +124,7 @@ def read_head(status: int, headers: Iterable[Header], now: float) -> ResponseHea
         if lowered in _NOTED:
             noted.setdefault(lowered, []).append(value)
     if not noted:
-        return _PLAIN if status == 200 else msgspec.structs.replace(_PLAIN, status=status)
+        return PLAIN_HEAD if status == 200 else msgspec.structs.replace(PLAIN_HEAD, status=status)
     targeted = noted.get(b"cdn-cache-control")
     directives = targeted_control(targeted) if targeted else None
     expires = None
@@ -145,7 +146,8 @@ def read_head(status: int, headers: Iterable[Header], now: float) -> ResponseHea
     )
 
 
-_PLAIN = ResponseHead(
+# What most apps say: nothing.
+PLAIN_HEAD = ResponseHead(
     200, {}, frozenset(), 0.0, None, None, has_age=False, has_cookie=False, last_modified=None,
     has_validator=False,
 )  # fmt: skip
@@ -286,6 +288,10 @@ def storage_of(
     """
     if not terms.allow(head):
         return None
+    if head is PLAIN_HEAD and terms.ttl is not None:  # All of the below, at once.
+        swr, sie = terms.stale_while_revalidate, terms.stale_if_error
+        kept_for = terms.ttl + max(swr, sie)
+        return Storage(terms.ttl, taken, swr, sie, may_be_stale=True, kept_for=kept_for)
     age = _initial_age(head, now, delay) + taken
     no_cache = head.must_be_validated
     ttl = 0.0 if no_cache else _freshness(head, terms, now, age)
@@ -343,16 +349,18 @@ def replayable(
     headers: Iterable[Header], withheld: frozenset[bytes] = frozenset()
 ) -> tuple[Header, ...]:
     """Return the fields of a response that belong to its answer, names in lower case."""
-    pairs = [(name.lower(), value) for name, value in headers]
-    dropped = _NOT_REPLAYED | withheld if withheld else _NOT_REPLAYED
-    listed = _values(pairs, b"connection")
-    if listed:
-        dropped = dropped | names_in(b",".join(listed))
-    return tuple(
-        (name, value)
-        for name, value in pairs
-        if name not in dropped and not name.startswith(_EXCHANGE_PREFIXES)
-    )
+    kept: list[Header] = []
+    listed: list[bytes] = []
+    for name, value in headers:
+        lowered = name.lower()
+        if lowered == b"connection":
+            listed.append(value)
+        elif lowered not in _NOT_REPLAYED and not lowered.startswith(_EXCHANGE_PREFIXES):
+            kept.append((lowered, value))
+    if withheld or listed:
+        dropped = withheld | names_in(b",".join(listed))
+        kept = [pair for pair in kept if pair[0] not in dropped]
+    return tuple(kept)
 
 
 class Demands(msgspec.Struct, frozen=True):

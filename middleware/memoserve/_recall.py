@@ -16,39 +16,20 @@ from memoserve._fields import Lines
 from memoserve._rules import Coverage
 from memoserve._shared import HOT_BYTES, Known, Shared
 
-__all__ = ["recall", "serve_recalled", "spelling"]
+__all__ = ["serve_recalled", "spelling"]
 
 
 def spelling(
-    coverage: Coverage, scope: Scope, keyed: Sequence[Lines], variant: str, content: bytes
-) -> Hashable:
-    """Return all that a key follows from, where no callable and no secret is part of it."""
-    return (
-        coverage,
-        content,
-        scope["path"],
-        scope.get("raw_path"),
-        scope.get("query_string"),
-        scope["method"],
-        scope.get("scheme", "http"),
-        variant,
-        *keyed,
-    )
-
-
-def recall(
-    shared: Shared,
     coverage: Coverage,
     scope: Scope,
     keyed: Sequence[Lines],
     record: RequestRecord | None,
     message: Message,
-) -> Known | None:
-    """Find what is known of a request that came in these bytes before.
+) -> Hashable:
+    """Return all that a key follows from, None if too much does, or not all is here.
 
     Args:
-        shared: Of the cache.
-        coverage: A plain one.
+        coverage: A plain one: no callable and no secret is part of its keys.
         scope: The request.
         keyed: Its header fields that belong to the key, if no other matters.
         record: Of the request, if anybody asks for it.
@@ -59,12 +40,17 @@ def recall(
     content = message.get("body", b"")
     if type(content) is not bytes or len(content) > HOT_BYTES or scope["method"] == "HEAD":
         return None
-    variant = "" if record is None else record.variant
-    known = shared.spelled.get(spelling(coverage, scope, keyed, variant, content))
-    if known is None or known.entry is None:
-        return None
-    # It may be known by now that a field matters that is not in the spelling.
-    return None if shared.vary.get(known.key.index) else known
+    return (
+        coverage,
+        content,
+        scope["path"],
+        scope.get("raw_path"),
+        scope.get("query_string"),
+        scope["method"],
+        scope.get("scheme", "http"),
+        "" if record is None else record.variant,
+        *keyed,
+    )
 
 
 async def serve_recalled(
@@ -74,6 +60,8 @@ async def serve_recalled(
     entry, keys, options = known.entry, known.store_keys, shared.options
     if entry is None or entry.ttl <= (in_store := options.clock() - entry.stored_at):
         return False  # It is looked up by who knows what to do with what is stale.
+    if shared.vary.get(known.key.index):
+        return False  # It is known by now that a field matters that is not in the spelling.
     in_store = max(in_store, 0.0)  # Clocks of several hosts differ.
     fresh_for, age = entry.ttl - in_store, entry.initial_age + in_store
     found = shared.look_up_now(keys) or await shared.look_up_far(keys, record)

@@ -66,10 +66,13 @@ class Reply:
 
         async def send_and_explain(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._note_status(message["status"])
+                if message["status"] >= 500:
+                    self._record.outcome = "error"
                 if self._is_explained:
                     message = with_headers(message, [status_line])
-            await self._send_on(message)
+            await self._send(message)
+            if final_body(message):
+                self._record.sent = time.perf_counter()
 
         return send_and_explain
 
@@ -80,20 +83,23 @@ class Reply:
         async def send_and_explain(message: Message) -> None:
             nonlocal is_cut
             if message["type"] == "http.response.start":
-                cut = self._cut(message)
-                is_cut = cut is not message
-                self._note_status(message["status"])
-                message = self._explained(cut, flight)
+                if message["status"] >= 500:
+                    self._record.outcome = "error"
+                if self._app_status == 304 and self._fields.is_conditional:
+                    cut = self._cut(message)
+                    is_cut = cut is not message
+                    message = cut
+                message = self._explained(message, flight)
             elif is_cut:
                 message = {**message, "body": b""}
-            await self._send_on(message)
+            await self._send(message)
+            if final_body(message):
+                self._record.sent = time.perf_counter()
 
         return send_and_explain
 
     def _cut(self, start: Message) -> Message:
         """Answer a client's own condition, which was not put to the app that has confirmed ours."""
-        if self._app_status != 304 or not self._fields.is_conditional:
-            return start
         now = self._clock()
         answer = Answer(start["status"], start["headers"], (), now)
         conditions = conditions_of(self._scope["headers"])
@@ -137,15 +143,6 @@ class Reply:
         """Call it an error if the app raised before the client had its whole answer."""
         if self._record.sent is None and self._record.status != "bypass":
             self._record.status = "error"
-
-    async def _send_on(self, message: Message) -> None:
-        await self._send(message)
-        if final_body(message):
-            self._record.sent = time.perf_counter()
-
-    def _note_status(self, status: int) -> None:
-        if status >= 500:
-            self._record.outcome = "error"
 
     def _explained(self, start: Message, flight: Flight | None) -> Message:
         status: int = start["status"]

@@ -5,8 +5,7 @@ a closed list to go past the cache. A callable of the user that raises is such a
 """
 
 import asyncio
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar
 
 from memoserve._asgi import Message, Receive, RequestBody, Scope, read_body
@@ -24,7 +23,6 @@ from memoserve._keys import (
     parse_json,
 )
 from memoserve._policy import Demands, Terms, demands_of
-from memoserve._recall import spelling
 from memoserve._rules import Coverage
 from memoserve._shared import HOT_BYTES, Known, Shared
 from memoserve._tags import question_tag, resource_tag
@@ -57,6 +55,7 @@ class Question:
         "demands",
         "fields",
         "key",
+        "keyed_method",
         "known",
         "primary",
         "record",
@@ -78,6 +77,9 @@ class Question:
     ) -> None:
         self.coverage = coverage
         self.scope = scope
+        # A HEAD asks for the head of what a GET gets.
+        method: str = scope["method"]
+        self.keyed_method = "GET" if method == "HEAD" and "GET" in coverage.methods else method
         self.record = record
         self.body = _UNREAD
         self.fields = fields
@@ -93,15 +95,20 @@ class Question:
             self.demands = demands_of(fields.cache_control, fields.pragma)
         self._shared = shared
 
-    async def read(self, first: Message | None, receive: Receive) -> BypassReason | None:
-        """Read the body, of which a first message may have come already, and make the key.
+    async def read(
+        self, first: Message | None, receive: Receive, name: Hashable
+    ) -> BypassReason | None:
+        """Read the body, and make the key.
+
+        Args:
+            first: The body's first message, if it has come already.
+            receive: Gets the others.
+            name: All that the key follows from, if it can be named.
 
         Returns:
             Why the cache must not be asked; None if it may.
         """
         try:
-            if first is not None:  # To be replayed if the head says that the cache is passed by.
-                self.body = RequestBody([first], [], 0, is_complete=False, is_disconnected=False)
             self._check_head()
             limit = self.coverage.rule.max_request_bytes
             self.body = body = await read_body(first or await receive(), receive, limit)
@@ -109,11 +116,12 @@ class Question:
             if not body.is_complete:
                 return "disconnected" if body.is_disconnected else "too-large"
             if body.size <= self._shared.options.max_canonical_bytes:
-                key = self._small_key()
+                key = self._small_key(name)
             else:
-                # hashlib lets go of the GIL, so that the loop goes on meanwhile.
-                key = await asyncio.to_thread(self._digest(None), is_canonical=False)
+                key = await self._large_key()
         except _Bypass as bypass:
+            if first is not None and not self.body.messages:  # The app is to have it, too.
+                self.body = RequestBody([first], [], 0, is_complete=False, is_disconnected=False)
             return bypass.reason
         self.primary = self.key = key
         self.apply_vary()
@@ -132,12 +140,6 @@ class Question:
             tag = question_tag(self.primary.index)
             if tag not in self.tags:  # A purge of the question does not know this key.
                 self.tags = (*self.tags, tag)
-
-    @property
-    def keyed_method(self) -> str:
-        """The method whose answers may be used: a HEAD asks for the head of what a GET gets."""
-        method: str = self.scope["method"]
-        return "GET" if method == "HEAD" and "GET" in self.coverage.methods else method
 
     @property
     def is_validatable(self) -> bool:
@@ -174,39 +176,35 @@ class Question:
         if self._shared.budget.is_spent:
             raise _Bypass("busy")
 
-    def _small_key(self) -> Key:
+    def _small_key(self, name: Hashable) -> Key:
         """Make the key of a body that may be parsed, and remember it if it may be recalled."""
-        canonical = self._canonical_body()
-        key = self._digest(canonical)(is_canonical=canonical is not None)
-        is_plain = self.coverage.is_plain and self.fields.is_plain
-        is_short = max(self.body.size, self._head_size()) <= HOT_BYTES
-        if is_plain and canonical is not None and is_short:
+        namespace, canonical = self._shared.options.namespace, self._canonical_body()
+        if canonical is None:
+            self._require_nothing_of_the_body()
+            return cache_key(namespace, self.key_parts(), self.body.chunks, is_canonical=False)
+        key = cache_key(namespace, self.key_parts(), (canonical,), is_canonical=True)
+        if name is not None and self._has_short_head():
             self.known = known = Known(key)
-            name = spelling(
-                self.coverage,
-                self.scope,
-                self.fields.keyed,
-                self.record.variant,
-                self.body.content,
-            )
             self._shared.spelled.put(name, known)
         return key
 
-    def _head_size(self) -> int:
-        """Return how long what is remembered of the request is beside its body."""
-        scope, keyed = self.scope, self.fields.keyed
-        target = (scope["path"], scope.get("raw_path") or b"", scope.get("query_string", b""))
-        lines = [value if isinstance(value, bytes) else b"".join(value) for value in keyed if value]
-        return sum(map(len, target)) + sum(map(len, lines))
-
-    def _digest(self, canonical: bytes | None) -> Callable[..., Key]:
-        """Prepare what digests the key's material."""
-        if canonical is None:
-            self._require_nothing_of_the_body()
-        pieces = self.body.chunks if canonical is None else (canonical,)
-        return functools.partial(
-            cache_key, self._shared.options.namespace, self.key_parts(), pieces
+    async def _large_key(self) -> Key:
+        """Make the key of a body by its bytes; hashlib lets go of the GIL, so the loop goes on."""
+        self._require_nothing_of_the_body()
+        namespace, parts = self._shared.options.namespace, self.key_parts()
+        return await asyncio.to_thread(
+            cache_key, namespace, parts, self.body.chunks, is_canonical=False
         )
+
+    def _has_short_head(self) -> bool:
+        """Tell whether the request has little beside its body, so that it may be remembered."""
+        scope = self.scope
+        size = len(scope["path"]) + len(scope.get("raw_path") or b"")
+        size += len(scope.get("query_string", b""))
+        for value in self.fields.keyed:
+            if value is not None:
+                size += len(value)  # One line each, or there were no name to remember it by.
+        return size <= HOT_BYTES
 
     def _require_nothing_of_the_body(self) -> None:
         rule = self.coverage.rule

@@ -7,7 +7,6 @@ with the value that is wrong, never when a request meets it.
 import hashlib
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import msgspec
@@ -31,8 +30,7 @@ _SEVERAL = ("methods", "models", "ignore", "vary")
 _OF_POINTERS = ("ignore", "defaults", "text")
 
 
-@dataclass(frozen=True, slots=True)
-class StoredResponse:
+class StoredResponse(msgspec.Struct, frozen=True):
     """An answer as it is stored: what `admit` and `tags` decide upon."""
 
     status: int
@@ -158,12 +156,9 @@ class Coverage(msgspec.Struct, frozen=True, eq=False):
     vary: frozenset[bytes]
     is_plain: bool  # No callable has a part in the key.
     methods: frozenset[str]
+    # A change of the resource, by a method that is not safe, outdates what is stored.
+    is_invalidated: bool
     fields: HeaderFilter  # Sorts what the header of a request says.
-
-    @property
-    def is_invalidated(self) -> bool:
-        """A change of the resource, by a method that is not safe, outdates what is stored."""
-        return not _SAFE.isdisjoint(self.methods)
 
 
 class RuleBook:
@@ -259,6 +254,7 @@ def _coverage(rule: Rule, model: str, credentials: Collection[bytes] | None) -> 
         vary,
         is_plain,
         frozenset(rule.methods),
+        not _SAFE.isdisjoint(rule.methods),
         HeaderFilter(vary, credentials),
     )
 

@@ -29,7 +29,7 @@ from memoserve._events import (
 from memoserve._flight import Flight
 from memoserve._keys import Key
 from memoserve._rules import Coverage, Rule
-from memoserve._tags import implicit_tags, renew_tokens
+from memoserve._tags import implicit_tags, purge_mark, renew_tokens, tag_key
 from memoserve._waiting import Budget
 from memoserve.stores import NearStore, SharedStore, Store, open_store
 from memoserve.stores.guarded import BreakerState, GuardedStore, Operation
@@ -144,6 +144,7 @@ class Shared:
         self._fruitless = Recent[str, float]()  # Key -> until when its answers are not stored.
         self._logged = Recent[str, str]()
         self._tags: dict[Coverage, tuple[str, ...]] = {}
+        self._own_tags: dict[Coverage, tuple[str, ...]] = {}
         self.own_observers = () if observer is None else (observer,)
         self._observers: tuple[Observer, ...] = ()  # All that were ever introduced.
         self._tasks: set[asyncio.Task[None]] = set()
@@ -248,6 +249,15 @@ class Shared:
             self._tags[coverage] = found
         return found
 
+    def own_tags_of(self, coverage: Coverage) -> tuple[str, ...]:
+        """Return the keys of the tags that a rule names, and of the mark of all purges."""
+        found = self._own_tags.get(coverage)
+        if found is None:
+            name, tags = self.options.namespace, coverage.rule.tags
+            named = () if callable(tags) else [tag_key(name, "tag", tag) for tag in tags]
+            found = self._own_tags[coverage] = (*named, purge_mark(name))
+        return found
+
     async def purge(self, tags: Collection[str]) -> None:
         """Make what carries any of these tags' tokens unusable.
 
@@ -318,6 +328,7 @@ class Shared:
         They also hear, from then on, of what belongs to no request.
         """
         record.model, record.rule = coverage.model, coverage.rule.path
+        started = RequestStarted(record.model)
         for observer in self.own_observers:
             if observer not in record.observers:
                 record.observers += (observer,)
@@ -326,7 +337,10 @@ class Shared:
                 self._observers += (observer,)
                 if self._store is not None:
                     tell(observer, StoreOpened(self._store))
-            tell(observer, RequestStarted(record.model))
+            try:  # `tell`, spelled out, as every hit waits for it.
+                observer.observe(started)
+            except Exception:
+                _logger.exception("an observer failed at the start of a request")
 
     def notify(self, event: Event) -> None:
         """Tell everyone who was ever introduced."""

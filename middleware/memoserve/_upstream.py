@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Hashable
 import msgspec
 
 from memoserve._asgi import (
+    ASGIApp,
     Message,
     Receive,
     Scope,
@@ -73,12 +74,11 @@ class Upstream:
         receive: The client's.
         scope: What the app is called with.
         find: Looks the question up in the store.
-        stale: A stored answer of which the app may say that it still holds.
     """
 
     __slots__ = (
-        "_app", "_find", "_question", "_receive", "_record", "_reply", "_rule", "_scope",
-        "_shared",
+        "_find", "_question", "_receive", "_record", "_reply", "_rule", "_scope", "_shared",
+        "stale",
     )  # fmt: skip
 
     def __init__(
@@ -89,12 +89,8 @@ class Upstream:
         receive: Receive,
         scope: Scope,
         find: Callable[[], Awaitable[Entry | None]],
-        stale: Entry | None,
     ) -> None:
-        self._app = shared.app
-        if stale is not None and question.is_validatable and validators_of(stale.headers):
-            messages = question.body.messages
-            self._app = validating(shared.app, stale, messages, reply.note_app_status)
+        self.stale: Entry | None = None  # An answer of which the app may say that it still holds.
         self._shared = shared
         self._question = question
         self._reply = reply
@@ -112,10 +108,11 @@ class Upstream:
         """
         if not self._may_share():
             return await self.call_alone(has_fallback=has_fallback)
-        flight = self._shared.flights.get(self._flight_key())
+        key = self._flight_key()
+        flight = self._shared.flights.get(key)
         if flight is not None and self._may_join(flight):
             return await self._follow(flight, has_fallback=has_fallback)
-        return await self._lead(attempt, has_fallback=has_fallback)
+        return await self._lead(key, attempt, has_fallback=has_fallback)
 
     async def kept(self) -> bool:
         """Wait for an answer that has been sent, and is no other client's any more, to be stored.
@@ -123,7 +120,8 @@ class Upstream:
         Returns:
             Whether there was one, so that it is to be found now.
         """
-        flight = self._shared.flights.get(self._flight_key())
+        flights = self._shared.flights
+        flight = flights.get(self._flight_key()) if flights else None
         if flight is None or (self._may_join(flight) and self._may_share()):
             return False
         await flight.kept()
@@ -183,7 +181,7 @@ class Upstream:
         has_raised = False
         try:
             receive = replay(self._question.body.messages, self._receive)
-            await self._app(self._scope, receive, send)
+            await self._app()(self._scope, receive, send)
         except Exception as error:
             has_raised = True
             if has_fallback and not fill.recorder.status:
@@ -204,8 +202,8 @@ class Upstream:
 
     def refresh(self) -> None:
         """Have one call of the app replace a stale answer, behind what is sent now."""
-        shared, record = self._shared, self._record
-        if self._flight_key() in shared.flights or shared.refreshes >= _MAX_REFRESHES:
+        shared, record, key = self._shared, self._record, self._flight_key()
+        if key in shared.flights or shared.refreshes >= _MAX_REFRESHES:
             return
         own_record = RequestRecord(
             time.perf_counter(), model=record.model, rule=record.rule, variant=record.variant
@@ -216,7 +214,7 @@ class Upstream:
             "method": self._question.keyed_method,  # The whole answer, whatever this client wants.
             "headers": without_conditions(self._scope["headers"]),
         }
-        _, landed = self._take_off(scope, attempt=1, finish=True)
+        _, landed = self._take_off(key, scope, attempt=1, finish=True)
         shared.refreshes += 1
         landed.add_done_callback(shared.note_refreshed)
 
@@ -258,10 +256,17 @@ class Upstream:
         offered = frozenset(extensions) if extensions else None
         return (asyncio.get_running_loop(), key.index, key.verifier, offered)
 
-    async def _lead(self, attempt: int, *, has_fallback: bool) -> Withheld | None:
+    def _app(self) -> ASGIApp:
+        """Return the app, or what has it confirm the stale answer instead of making a new one."""
+        shared, question, stale = self._shared, self._question, self.stale
+        if stale is None or not question.is_validatable or not validators_of(stale.headers):
+            return shared.app
+        return validating(shared.app, stale, question.body.messages, self._reply.note_app_status)
+
+    async def _lead(self, key: Hashable, attempt: int, *, has_fallback: bool) -> Withheld | None:
         """Call the app for this request and for all who ask the same meanwhile."""
         self._record.status = "miss"
-        flight, landed = self._take_off(self._scope, attempt, finish=self._rule.finish)
+        flight, landed = self._take_off(key, self._scope, attempt, finish=self._rule.finish)
         client = Client(
             self._receive,
             self._reply.answering(None),
@@ -275,18 +280,20 @@ class Upstream:
         if landing is Landing.LEFT:
             self._record.outcome = "cancelled"
         try:
-            await asyncio.shield(landed)
+            await flight.over()
+            landed.result()
         except Exception:
             self._reply.note_failure()
             raise
         return None
 
     def _take_off(
-        self, scope: Scope, attempt: int, *, finish: bool
+        self, key: Hashable, scope: Scope, attempt: int, *, finish: bool
     ) -> "tuple[Flight, asyncio.Task[None]]":
         """Begin a call of the app that others can join from now on."""
-        shared = self._shared
-        fill = Fill(shared, self._question, scope["method"])
+        shared, question = self._shared, self._question
+        fill = Fill(shared, question, scope["method"])
+        asked = question.key
 
         def judge(start: Message) -> Verdict:
             verdict = fill.judge(start)
@@ -294,8 +301,8 @@ class Upstream:
                 flight.withheld, flight.aged = unreplayable_of(fill.head), fill.head.age
             if verdict is Verdict.ALONE:
                 self._end_turn(fill, "unstored")
-            elif verdict is Verdict.SHARED:
-                shared.register(self._flight_key(), flight)  # Its Vary may have changed the key.
+            elif verdict is Verdict.SHARED and question.key is not asked:
+                shared.register(self._flight_key(), flight)  # Its Vary has changed the key.
             return verdict
 
         async def keep(ended: Flight) -> None:
@@ -305,7 +312,7 @@ class Upstream:
         flight = Flight(
             scope, fill.recorder, shared.budget, judge, keep, attempt=attempt, finish=finish
         )
-        shared.register(self._flight_key(), flight)
+        shared.register(key, flight)
         return flight, shared.spawn(self._fly(flight, fill))
 
     async def _fly(self, flight: Flight, fill: Fill) -> None:
@@ -314,14 +321,15 @@ class Upstream:
             if entry is None:
                 await fill.begin()
                 flight.tokens = dict(fill.tokens or ())
-                await flight.run(self._app, self._question.body.messages)
+                await flight.run(self._app(), self._question.body.messages)
             else:
                 fill.is_replay = True
                 self._note_reuse(flight, entry)
                 await flight.run(replaying(entry.status, entry.headers, entry.chunks), ())
         finally:
             flight.end()  # If it was cancelled before it took off.
-            self._shared.unregister(flight)
+            if flight.keys:
+                self._shared.unregister(flight)
             self._end_turn(fill, "failed")  # Unless it has ended otherwise.
             fill.report(flight.cost, has_raised=flight.error is not None)
 

@@ -45,6 +45,7 @@ from memoserve.telemetry import Instrument
 from memoserve.telemetry._bridge import METER, observe_readings, package_version, recording
 from memoserve.telemetry._lag import LoopLag
 from memoserve.telemetry._ledger import Histogram, Ledger, Names, Series, Totals
+from memoserve.telemetry._requests import Requests
 from memoserve.telemetry._surroundings import global_provider, is_push_wanted, workers_directory
 from memoserve.telemetry._usage import StoreUsages
 
@@ -98,7 +99,8 @@ class OTelObserver:
         self._lag = LoopLag()
         self._ledger = Ledger()
         self._breakers: dict[str, str] = {}
-        self._histograms: dict[Instrument, Histogram] = {}
+        self._histograms: dict[Instrument, Histogram | Requests] = {}
+        self._begin_requests()
         self._begin_histograms(entry_age=entry_age)
         self._begin_tallies()
         self._begin_readings()
@@ -113,8 +115,6 @@ class OTelObserver:
             _register(provider, self)
             self._bridge(provider, has_histograms=True)
         self._handlers: dict[type, Callable[[Any], None]] = {
-            RequestStarted: self._on_request_started,
-            RequestFinished: self._on_request_finished,
             HttpRequestFinished: self._on_http_request_finished,
             ModelCalled: self._on_model_called,
             StoreWritten: self._on_store_written,
@@ -135,8 +135,21 @@ class OTelObserver:
 
     def observe(self, event: Event, /) -> None:
         """Take note of one event; of a kind that is unknown here, nothing."""
-        handler = self._handlers.get(type(event))
-        if handler is not None:
+        if isinstance(event, RequestFinished):  # Every hit waits for these two.
+            model = self._models[event.model]
+            variant = self._variants[event.variant] if event.variant else ""
+            values = (model, variant, event.status, event.outcome)
+            self._requests.finish(values, event.seconds, event.saved)
+            if event.status == "bypass":
+                self._bypasses.add(1, (model, self._reasons[event.reason]))
+            if self._entry_age is not None and event.age is not None:
+                self._entry_age.record(event.age, (model,))
+        elif isinstance(event, RequestStarted):
+            loop = self._lag.loop
+            if loop is None or loop.is_closed():  # As `watch` itself asks; seldom it need be.
+                self._lag.watch()
+            self._requests.start(self._models[event.model])
+        elif (handler := self._handlers.get(type(event))) is not None:
             handler(event)
 
     def start(self) -> None:
@@ -197,11 +210,17 @@ class OTelObserver:
                 histogram.record_too = recording(meter, instrument)
 
     def _histogram(self, instrument: Instrument) -> Histogram:
-        self._histograms[instrument] = self._ledger.histogram(instrument)
-        return self._histograms[instrument]
+        self._histograms[instrument] = histogram = self._ledger.histogram(instrument)
+        return histogram
+
+    def _begin_requests(self) -> None:
+        self._requests = requests = Requests(catalogue.REQUEST_DURATION.buckets)
+        self._histograms[catalogue.REQUEST_DURATION] = requests
+        self._ledger.reading(catalogue.REQUEST_DURATION, requests.durations)
+        self._ledger.reading(catalogue.REQUEST_ACTIVE, requests.active)
+        self._ledger.reading(catalogue.MODEL_TIME_SAVED, requests.saved)
 
     def _begin_histograms(self, *, entry_age: bool) -> None:
-        self._request_duration = self._histogram(catalogue.REQUEST_DURATION)
         self._model_duration = self._histogram(catalogue.MODEL_DURATION)
         self._store_duration = self._histogram(catalogue.STORE_DURATION)
         self._queue_duration = self._histogram(catalogue.QUEUE_DURATION)
@@ -212,9 +231,7 @@ class OTelObserver:
 
     def _begin_tallies(self) -> None:
         tally = self._ledger.tally
-        self._time_saved = tally(catalogue.MODEL_TIME_SAVED)
         self._bypasses = tally(catalogue.BYPASSES)
-        self._active = tally(catalogue.REQUEST_ACTIVE)
         self._waiters = tally(catalogue.FLIGHT_WAITERS)
         self._collisions = tally(catalogue.KEY_COLLISIONS)
         self._refusals = tally(catalogue.KEY_REFUSALS)
@@ -243,27 +260,9 @@ class OTelObserver:
 
     def _begin_model(self, model: str) -> None:
         """Begin at nothing what grows seldom: of a first 1, Prometheus would see no increase."""
-        seldom = (self._time_saved, self._collisions, self._refusals, self._shed)
+        seldom = (self._collisions, self._refusals, self._shed)
         for tally in (*seldom, self._waiters, self._queued):
             tally.add(0, (model,))
-
-    def _on_request_started(self, event: RequestStarted) -> None:
-        loop = self._lag.loop
-        if loop is None or loop.is_closed():  # As `watch` itself asks; most often it need not be.
-            self._lag.watch()
-        self._active.add(1, (self._models[event.model],))
-
-    def _on_request_finished(self, event: RequestFinished) -> None:
-        model = self._models[event.model]
-        variant = self._variants[event.variant] if event.variant else ""
-        self._active.add(-1, (model,))
-        self._request_duration.record(event.seconds, (model, variant, event.status, event.outcome))
-        if event.status == "bypass":
-            self._bypasses.add(1, (model, self._reasons[event.reason]))
-        if event.saved:
-            self._time_saved.add(event.saved, (model,))
-        if self._entry_age is not None and event.age is not None:
-            self._entry_age.record(event.age, (model,))
 
     def _on_http_request_finished(self, event: HttpRequestFinished) -> None:
         values = (
