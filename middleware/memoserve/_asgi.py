@@ -20,7 +20,6 @@ __all__ = [
     "Scope",
     "Send",
     "ends_response",
-    "final_body",
     "is_response_part",
     "own_copy",
     "read_body",
@@ -124,19 +123,14 @@ def is_response_part(message: Message) -> bool:
     return message["type"] in _RESPONSE_PARTS
 
 
-def final_body(message: Message) -> bool:
-    """Tell whether this message completes the response's content."""
-    if message["type"] == "http.response.body":
-        return not message.get("more_body", False)
-    return bool(message["type"] == "http.response.pathsend")
-
-
-def ends_response(message: Message, *, has_trailers: bool) -> bool:
-    """Tell whether nothing more of the response may follow this message."""
+def ends_response(message: Message, *, has_trailers: bool = False) -> bool:
+    """Tell whether nothing but trailers may follow this message, and if there are any, not they."""
+    kind: str = message["type"]
     if has_trailers:
-        is_trailer = bool(message["type"] == "http.response.trailers")
-        return is_trailer and not bool(message.get("more_trailers", False))
-    return final_body(message)
+        return kind == "http.response.trailers" and not message.get("more_trailers", False)
+    if kind == "http.response.body":
+        return not message.get("more_body", False)
+    return kind == "http.response.pathsend"
 
 
 async def respond(send: Send, status: int, headers: list[Header], chunks: Iterable[bytes]) -> None:

@@ -114,7 +114,7 @@ class Exchange:
         """Find the answer in the store, or else get it from the app."""
         demands, reply = self._question.demands, self._reply
         entry = await self._lookup()
-        if entry is None and await self._upstream.kept():
+        if entry is None and self._shared.flights and await self._upstream.kept():
             entry = await self._lookup()
         if entry is not None:
             if await self._serve_if_usable(entry):
@@ -162,7 +162,7 @@ class Exchange:
         keys = (self._question.key.index, *self._question.tags)
         self._record.key = keys[0]
         began = time.perf_counter()
-        found = await shared.look_up(keys)
+        found = shared.look_up_now(keys) or await shared.store.get_many(keys)
         self._record.store_seconds += time.perf_counter() - began
         raw, *tokens = found
         self._question.tokens = dict(zip(keys[1:], tokens, strict=True))

@@ -219,12 +219,12 @@ class Fill:
         if self.tokens is None:
             return None
         *known, mark = self.tokens
+        late = self._question.tags[len(self._tags) :]  # Known since the answer has said Vary.
         try:
             names = self._computed_tags(response)
         except Exception as error:  # noqa: BLE001  (the user's code may raise anything)
             self._shared.log_once(f"tags of the rule {self._rule.path!r}", error)
             return None
-        late = self._question.tags[len(self._tags) :]  # Known since the answer has said Vary.
         if not names and not late:
             return tuple(known)
         store = self._shared.store
@@ -243,10 +243,13 @@ class Fill:
         """Return the keys of the tags that the answer names, or that follow from it."""
         namespace, tags = self._shared.options.namespace, self._rule.tags
         names: list[str] = []
+        groups: list[bytes] = []
         if callable(tags):
             named = _several(tags(self._question.parsed(), response))
             names += (tag_key(namespace, "tag", tag) for tag in named)
-        groups = [value for name, value in response.headers if name == b"cache-groups"]
+        for name, value in response.headers:
+            if name == b"cache-groups":
+                groups.append(value)
         if groups:
             host = host_of(self._question.scope)
             names += (group_tag(namespace, host, group) for group in group_names(groups))
@@ -269,7 +272,7 @@ class Fill:
             stale_if_error=storage.stale_if_error,
             may_be_stale=storage.may_be_stale,
             cost=response.cost,
-            tokens=tuple(token for _, token in tokens[:implicit]),
+            tokens=tuple([token for _, token in tokens[:implicit]]),
             tags=tokens[implicit:],
         )
         names = self._shared.vary.get(question.primary.index)

@@ -18,8 +18,8 @@ import contextlib
 import enum
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Iterable
-from types import TracebackType
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
+from types import MappingProxyType, TracebackType
 
 import msgspec
 
@@ -92,6 +92,25 @@ class Flight:
         finish: Whether the app goes on when the last client has left.
     """
 
+    # What most flights begin with, and many end with.
+    verdict: Verdict | None = None
+    error: Exception | None = None  # What the app raised.
+    cost = 0.0  # Seconds that the app took so far, less those it waited for clients.
+    saved: float | None = None  # Those it took once, where its answer is replayed here,
+    aged = 0.0  # and those since then; or what the response says of its age.
+    tokens: Mapping[str, bytes] = MappingProxyType({})  # Of its tags, when it took off.
+    withheld: frozenset[bytes] = frozenset()  # Fields that are the leader's alone.
+    _dropped = 0  # Messages that the window has left behind.
+    _bytes = 0  # Body bytes sent by the app so far.
+    _waited = 0.0
+    _is_ended = False  # The response's last message has been sent.
+    _is_keeping = False  # From then on until it has been kept.
+    _is_over = False  # The app has returned or raised.
+    _is_windowed = False
+    _is_watching = False
+    _traceback: TracebackType | None = None
+    _departure: OSError | None = None  # What the last client to leave heard from `send`.
+
     def __init__(
         self,
         scope: Scope,
@@ -105,34 +124,17 @@ class Flight:
     ) -> None:
         self.scope = scope
         self.attempt = attempt
-        self.verdict: Verdict | None = None
-        self.error: Exception | None = None  # What the app raised.
         self.keys: set[Hashable] = set()  # Under which it can be found.
-        self.cost = 0.0  # Seconds that the app took so far, less those it waited for clients.
-        self.saved: float | None = None  # Those it took once, where its answer is replayed here,
-        self.aged = 0.0  # and those since then; or what the response says of its age.
-        self.tokens: dict[str, bytes] = {}  # Of its tags, as they were when it took off.
-        self.withheld: frozenset[bytes] = frozenset()  # Fields that are the leader's alone.
         self._recorder = recorder
         self._budget = budget
         self._judge = judge
         self._keep = keep
         self._finish = finish
         self._messages: deque[Message] = deque()
-        self._dropped = 0  # Messages that the window has left behind.
         self._window = recorder.limit  # The recorder may give its own limit up.
-        self._bytes = 0  # Body bytes sent by the app so far.
         self._start: Message = {}
         self._started = time.perf_counter()
         self._responded = self._started
-        self._waited = 0.0
-        self._is_ended = False  # The response's last message has been sent.
-        self._is_keeping = False  # From then on until it has been kept.
-        self._is_over = False  # The app has returned or raised.
-        self._is_windowed = False
-        self._is_watching = False
-        self._traceback: TracebackType | None = None
-        self._departure: OSError | None = None  # What the last client to leave heard from `send`.
         self._send_to_leader: Send = _nobody_sends
         self._clients: set[Client] = set()
         self._arrived = Signal()  # For clients: something to read.
@@ -170,7 +172,7 @@ class Flight:
     # The app's side.
 
     async def run(self, app: ASGIApp, request: Iterable[Message]) -> None:
-        """Call the app with the request's messages as they came; raises what it raises."""
+        """Call the app with the request's messages as they came; what it raises is `error`."""
         body = iter(request)
         self._started = time.perf_counter()
 
@@ -182,10 +184,9 @@ class Flight:
 
         try:
             await app(self.scope, receive, self._send)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  (the app's; who waits for it has it raised)
             self.error = error
             self._traceback = error.__traceback__
-            raise
         finally:
             if not self._is_ended:
                 self.cost = time.perf_counter() - self._started - self._waited
@@ -199,9 +200,11 @@ class Flight:
             self._arrived.fire()
 
     async def over(self) -> None:
-        """Wait until the app has returned or raised."""
+        """Wait until the app has returned; raises what it raised."""
         while not self._is_over:
             await self._arrived.wait()
+        if self.error is not None:
+            raise self.error
 
     async def _send(self, message: Message) -> None:
         message = own_copy(message)
@@ -245,27 +248,24 @@ class Flight:
         self._budget.used += size
         if self._budget.used > self._budget.limit:
             self._recorder.abandon()
-        self._is_windowed |= self._recorder.is_too_large
-        if self._is_windowed:
+        if self._is_windowed or self._recorder.is_too_large:
+            self._is_windowed = True
             self._trim()
 
     def _must_wait(self) -> bool:
         """Whether the app is ahead of its clients by more than it may be."""
         if len(self._clients) == 1:
             (client,) = self._clients
-            return client.position < self._end
+            return client.position < self._dropped + len(self._messages)
         if not self._is_windowed or not self._clients:
             return False
         slowest = min(client.bytes_read for client in self._clients)
         return self._bytes - slowest > self._window
 
-    @property
-    def _end(self) -> int:
-        return self._dropped + len(self._messages)
-
     def _trim(self) -> None:
         """Forget what everyone has read, as nobody can come who needs it."""
-        first = min((client.position for client in self._clients), default=self._end)
+        end = self._dropped + len(self._messages)
+        first = min([client.position for client in self._clients], default=end)
         while self._dropped < first:
             size = len(self._messages.popleft().get("body", b""))
             self._budget.used -= size
@@ -316,31 +316,36 @@ class Flight:
 
         Raises:
             Exception: What the app raised before the response's end, to a follower that shares
-                the failure. The leader learns it from the flight's task.
+                the failure. The leader learns it when the flight is over.
         """
         try:
-            while (message := await self._next(client)) is not None:
-                if self._withholds_from(client):
-                    break
+            while True:
+                while not self._is_ready_for(client):
+                    if self._is_ended or self._is_over or client.has_left:
+                        return self._landing_of(client)
+                    await self._arrived.wait()
+                if client.has_left or self._withholds_from(client):
+                    return self._landing_of(client)
+                message = self._messages[client.position - self._dropped]
                 if client.is_leader or is_response_part(message):
-                    await self._send_to(client, message)
+                    try:
+                        await client.send(own_copy(message))
+                    except OSError as error:
+                        client.has_left = True
+                        self._departure = error
                 self._advance(client, message)
-            return self._landing_of(client)
         finally:
             self._leave(client)
             if client.watcher is not None:
                 client.watcher.cancel()
 
-    async def _next(self, client: Client) -> Message | None:
-        """Return the client's next message; None if there is none left for it.
+    def _is_ready_for(self, client: Client) -> bool:
+        """Tell whether there is a message that a client has not had.
 
         What comes before the response's start, such as early hints, is for the leader alone.
         """
-        while client.position >= self._end or not (self.verdict or client.is_leader):
-            if self._is_ended or self._is_over or client.has_left:
-                return None
-            await self._arrived.wait()
-        return None if client.has_left else self._messages[client.position - self._dropped]
+        is_meant = client.is_leader or self.verdict is not None
+        return is_meant and client.position < self._dropped + len(self._messages)
 
     def _withholds_from(self, client: Client) -> bool:
         if client.has_fallback and self.has_failed:
@@ -354,13 +359,6 @@ class Flight:
                 if client.is_meant is None:
                     client.is_meant = client.is_leader or client.wants(self._start)
                 return not client.is_meant
-
-    async def _send_to(self, client: Client, message: Message) -> None:
-        try:
-            await client.send(own_copy(message))
-        except OSError as error:
-            client.has_left = True
-            self._departure = error
 
     def _advance(self, client: Client, message: Message) -> None:
         client.bytes_read += len(message.get("body", b""))

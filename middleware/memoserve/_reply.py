@@ -6,7 +6,7 @@ Rule: whatever answers a covered request goes out through here, so each answer i
 import math
 import time
 
-from memoserve._asgi import Message, Scope, Send, final_body, respond, with_headers
+from memoserve._asgi import Message, Scope, Send, ends_response, respond, with_headers
 from memoserve._cache_status import (
     NOT_CACHED,
     BypassReason,
@@ -71,7 +71,7 @@ class Reply:
                 if self._is_explained:
                     message = with_headers(message, [status_line])
             await self._send(message)
-            if final_body(message):
+            if ends_response(message):
                 self._record.sent = time.perf_counter()
 
         return send_and_explain
@@ -93,7 +93,7 @@ class Reply:
             elif is_cut:
                 message = {**message, "body": b""}
             await self._send(message)
-            if final_body(message):
+            if ends_response(message):
                 self._record.sent = time.perf_counter()
 
         return send_and_explain

@@ -10,7 +10,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Coroutine, Hashable, Iterable, Sequence
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, cast
 
 import msgspec
 
@@ -140,6 +140,7 @@ class Shared:
         # anew is most of what a hit costs.
         self.spelled = Recent[Hashable, Known](_HOT_SIZE)
         self._alone = Recent[str, float]()  # Key -> until when its answers are for one client.
+        self.note_shared = self._alone.forget  # Take a key's answers for shareable again.
         self.unpurged: set[str] = set()  # Tags whose change the store has not been told of.
         self._fruitless = Recent[str, float]()  # Key -> until when its answers are not stored.
         self._logged = Recent[str, str]()
@@ -286,10 +287,6 @@ class Shared:
         """Let who asks for this key ask the app without waiting for others (hit-for-miss)."""
         self._alone.put(key, self.options.clock() + _HIT_FOR_MISS_SECONDS)
 
-    def note_shared(self, key: str) -> None:
-        """Take a key's answers for shareable again."""
-        self._alone.forget(key)
-
     def is_alone(self, key: str) -> bool:
         """Tell whether a key's answers were for one client each, not long ago."""
         until = self._alone.get(key)
@@ -361,11 +358,21 @@ class Shared:
         if not task.cancelled():
             task.exception()  # Whoever waits for it has it raised; else nobody is there to care.
 
-    def note_refreshed(self, task: "asyncio.Task[None]") -> None:
+    def launch(self, flight: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """Do the same with what raises nothing, and says itself when it has ended."""
+        task = asyncio.create_task(flight)
+        self._tasks.add(task)
+        return task
+
+    def note_landed(self) -> None:
+        """Keep the running task no more."""
+        self._tasks.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+
+    def note_refreshed(self, flight: Flight) -> None:
         """Count a refresh as done, and log why it failed if it did."""
         self.refreshes -= 1
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _logger.warning("a stale answer could not be refreshed", exc_info=error)
+        if flight.error is not None:
+            _logger.warning("a stale answer could not be refreshed", exc_info=flight.error)
 
     async def aclose(self) -> None:
         """Let tasks end, for 5 seconds, then cancel them; close a store that was opened here."""

@@ -120,8 +120,7 @@ class Upstream:
         Returns:
             Whether there was one, so that it is to be found now.
         """
-        flights = self._shared.flights
-        flight = flights.get(self._flight_key()) if flights else None
+        flight = self._shared.flights.get(self._flight_key())
         if flight is None or (self._may_join(flight) and self._may_share()):
             return False
         await flight.kept()
@@ -175,7 +174,7 @@ class Upstream:
             if is_withheld:
                 return
             await answer(message)
-            if ends_response(message, has_trailers=False):
+            if ends_response(message):
                 await settle(fill, cost)
 
         has_raised = False
@@ -214,9 +213,9 @@ class Upstream:
             "method": self._question.keyed_method,  # The whole answer, whatever this client wants.
             "headers": without_conditions(self._scope["headers"]),
         }
-        _, landed = self._take_off(key, scope, attempt=1, finish=True)
+        flight, landed = self._take_off(key, scope, attempt=1, finish=True)
         shared.refreshes += 1
-        landed.add_done_callback(shared.note_refreshed)
+        landed.add_done_callback(lambda _: shared.note_refreshed(flight))
 
     def _may_share(self) -> bool:
         extensions = self._scope.get("extensions")
@@ -281,7 +280,7 @@ class Upstream:
             self._record.outcome = "cancelled"
         try:
             await flight.over()
-            landed.result()
+            landed.result()  # It was cancelled, if it was.
         except Exception:
             self._reply.note_failure()
             raise
@@ -313,11 +312,11 @@ class Upstream:
             scope, fill.recorder, shared.budget, judge, keep, attempt=attempt, finish=finish
         )
         shared.register(key, flight)
-        return flight, shared.spawn(self._fly(flight, fill))
+        return flight, shared.launch(self._fly(flight, fill))
 
     async def _fly(self, flight: Flight, fill: Fill) -> None:
         try:
-            entry = await self._take_turn(fill)
+            entry = await self._take_turn(fill) if self._takes_turns() else None
             if entry is None:
                 await fill.begin()
                 flight.tokens = dict(fill.tokens or ())
@@ -332,16 +331,21 @@ class Upstream:
                 self._shared.unregister(flight)
             self._end_turn(fill, "failed")  # Unless it has ended otherwise.
             fill.report(flight.cost, has_raised=flight.error is not None)
+            self._shared.note_landed()
+
+    def _takes_turns(self) -> bool:
+        """Tell whether other processes may ask the app the same, and would be heard of."""
+        shared = self._shared
+        return (
+            self._rule.coalesce is True
+            and not shared.is_in_memory
+            and shared.store.has_leases
+            and not shared.is_fruitless(self._question.key.index)
+        )
 
     async def _take_turn(self, fill: Fill) -> Entry | None:
         """Wait while another process asks the app the same; return its answer if that will do."""
         shared, key = self._shared, self._question.key.index
-        if (
-            self._rule.coalesce is not True
-            or not shared.store.has_leases
-            or shared.is_fruitless(key)
-        ):
-            return None
         turn = fill.turn = Turn(shared.store, key, shared.options.lease)
         for _ in range(_MOST_TURNS):
             if await turn.come() == "ask":

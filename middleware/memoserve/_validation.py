@@ -6,7 +6,7 @@ a 304 confirms is fanned out and stored as if the app had sent it again (RFC 911
 
 from collections.abc import Callable, Sequence
 
-from memoserve._asgi import ASGIApp, Message, Receive, Scope, Send, final_body, replay, respond
+from memoserve._asgi import ASGIApp, Message, Receive, Scope, Send, ends_response, replay, respond
 from memoserve._conditional import freshened, validates, validators_of, without_conditions
 from memoserve._entry import Entry
 
@@ -53,7 +53,7 @@ class _Confirmation:
             self._is_confirmed = validates(self._entry.headers, self._headers)
             self.is_of_another = not self._is_confirmed
         elif self._is_confirmed:
-            if final_body(message):
+            if ends_response(message):
                 self._note(304)
                 headers = freshened(self._entry.headers, self._headers)
                 await respond(self._send, self._entry.status, headers, self._entry.chunks)

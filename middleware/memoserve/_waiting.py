@@ -38,14 +38,17 @@ class Part:
 class Signal:
     """Wakes everyone who waits at this moment, in the order in which they came."""
 
+    __slots__ = ("_waiters",)
+
     def __init__(self) -> None:
         self._waiters: dict[asyncio.Future[None], None] = {}
 
     def fire(self) -> None:
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        self._waiters.clear()
+        if self._waiters:
+            for waiter in self._waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+            self._waiters.clear()
 
     async def wait(self) -> None:
         waiter = asyncio.get_running_loop().create_future()

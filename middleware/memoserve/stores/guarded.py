@@ -106,8 +106,12 @@ class GuardedStore:
 
     async def set(self, key: str, value: bytes, ttl: float, /) -> bool:
         """Keep the value; False if the store did not."""
-        call = lambda: _succeed(self._store.set(key, value, ttl))  # noqa: E731  (read once)
+        call = lambda: self._set(key, value, ttl)  # noqa: E731  (read once)
         return await self._call("set", call, otherwise=False)
+
+    async def _set(self, key: str, value: bytes, ttl: float) -> bool:
+        await self._store.set(key, value, ttl)
+        return True
 
     async def add(self, key: str, value: bytes, ttl: float, /) -> bytes | None:
         """Keep the value unless there is one; return what is there, None if the store cannot say.
@@ -118,9 +122,11 @@ class GuardedStore:
 
     async def delete(self, key: str, /) -> bool:
         """Forget the key; False if the store did not."""
-        return await self._call(
-            "delete", lambda: _succeed(self._store.delete(key)), otherwise=False
-        )
+        return await self._call("delete", lambda: self._delete(key), otherwise=False)
+
+    async def _delete(self, key: str) -> bool:
+        await self._store.delete(key)
+        return True
 
     @property
     def has_leases(self) -> bool:
@@ -311,8 +317,3 @@ class GuardedStore:
             self._log(error)
             return False
         return True
-
-
-async def _succeed(call: Awaitable[None]) -> bool:
-    await call
-    return True
