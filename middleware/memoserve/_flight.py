@@ -66,6 +66,7 @@ class Client(msgspec.Struct, eq=False):
     send: Send
     is_leader: bool = False
     has_fallback: bool = False  # It would rather send a stale answer than a failure.
+    takes_all: bool = False  # Nothing can be withheld from it: a leader without a fallback.
     wants: Callable[[Message], bool] = bool  # Whether this start may be its answer;
     is_meant: bool | None = None  # what it said of that.
     position: int = 0  # Of the next message, counted from the first of the flight.
@@ -222,7 +223,8 @@ class Flight:
         self.cost = now - self._started - self._waited
         if ends_response(message, has_trailers=self._start.get("trailers", False)):
             self._is_ended = self._is_keeping = True
-            self._moved.fire()
+            if self._moved:
+                self._moved.fire()
         self._arrived.fire()
         try:
             if not (is_start and self._recorder.lengths) and self._must_wait():
@@ -234,9 +236,12 @@ class Flight:
         finally:
             if self._is_keeping:
                 self._is_keeping = False
-                self._moved.fire()
+                if self._moved:
+                    self._moved.fire()
 
     async def _pace(self, began: float) -> None:
+        """Wait for as long as the app must, which began to at some moment."""
+        await self._moved.wait()
         while self._must_wait():
             await self._moved.wait()
         self._waited += time.perf_counter() - began
@@ -248,7 +253,7 @@ class Flight:
         self._budget.used += size
         if self._budget.used > self._budget.limit:
             self._recorder.abandon()
-        if self._is_windowed or self._recorder.is_too_large:
+        if self._is_windowed or self._recorder.size > self._recorder.limit:
             self._is_windowed = True
             self._trim()
 
@@ -309,7 +314,8 @@ class Flight:
             self._send_to_leader = client.send
         if self._is_watching:
             self._watch(client)
-        self._moved.fire()
+        if self._moved:
+            self._moved.fire()
 
     async def deliver(self, client: Client) -> Landing:
         """Send a client its answer while it is produced.
@@ -324,7 +330,7 @@ class Flight:
                     if self._is_ended or self._is_over or client.has_left:
                         return self._landing_of(client)
                     await self._arrived.wait()
-                if client.has_left or self._withholds_from(client):
+                if client.has_left or (not client.takes_all and self._withholds_from(client)):
                     return self._landing_of(client)
                 message = self._messages[client.position - self._dropped]
                 if client.is_leader or is_response_part(message):
@@ -371,7 +377,7 @@ class Flight:
         """Say how it ended for a client that reads no further."""
         if client.has_left:
             return Landing.LEFT
-        if self._withholds_from(client):
+        if not client.takes_all and self._withholds_from(client):
             return Landing.WITHHELD
         if self._is_ended or client.is_leader:
             return Landing.DELIVERED

@@ -213,7 +213,10 @@ class Question:
 
     def _canonical_body(self) -> bytes | None:
         """Return the body's canonical form, None if its bytes must stand for it."""
-        if not self.fields.is_json or self.fields.is_encoded or self._is_to_be_left():
+        fields = self.fields
+        if not fields.is_json or fields.is_encoded:
+            return None
+        if fields.cache_control and self._is_to_be_left():
             return None
         try:
             canonical = canonical_json(self.body.content, self.coverage.edits)

@@ -271,6 +271,7 @@ class Upstream:
             self._reply.answering(None),
             is_leader=True,
             has_fallback=has_fallback,
+            takes_all=not has_fallback,
         )
         flight.join(client)
         landing = await flight.deliver(client)
@@ -329,7 +330,8 @@ class Upstream:
             flight.end()  # If it was cancelled before it took off.
             if flight.keys:
                 self._shared.unregister(flight)
-            self._end_turn(fill, "failed")  # Unless it has ended otherwise.
+            if fill.turn is not None:
+                self._end_turn(fill, "failed")  # Unless it has ended otherwise.
             fill.report(flight.cost, has_raised=flight.error is not None)
             self._shared.note_landed()
 

@@ -35,25 +35,21 @@ class Part:
         return self._budget.used <= self._budget.limit
 
 
-class Signal:
-    """Wakes everyone who waits at this moment, in the order in which they came."""
-
-    __slots__ = ("_waiters",)
-
-    def __init__(self) -> None:
-        self._waiters: dict[asyncio.Future[None], None] = {}
+class Signal(dict["asyncio.Future[None]", None]):
+    """Wakes everyone who waits at this moment, in the order in which they came: it holds them."""
 
     def fire(self) -> None:
-        if self._waiters:
-            for waiter in self._waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
-            self._waiters.clear()
+        """Wake them."""
+        for waiter in self:
+            if not waiter.done():
+                waiter.set_result(None)
+        self.clear()
 
     async def wait(self) -> None:
+        """Wait for the next time."""
         waiter = asyncio.get_running_loop().create_future()
-        self._waiters[waiter] = None
+        self[waiter] = None
         try:
             await waiter
         finally:
-            self._waiters.pop(waiter, None)
+            self.pop(waiter, None)
