@@ -17,7 +17,7 @@ from memoserve._flight import Verdict
 from memoserve._reply import Reply
 from memoserve._request import Question
 from memoserve._rules import Coverage
-from memoserve._shared import HOT_BYTES, Shared
+from memoserve._shared import HOT_BYTES, Known, Shared
 from memoserve._upstream import Upstream, Withheld
 
 __all__ = ["Exchange"]
@@ -192,10 +192,15 @@ class Exchange:
 
     def _remember(self, entry: Entry, keys: tuple[str, ...], found: list[bytes | None]) -> None:
         """Keep an answer in memory as it was decoded, for requests that are spelled as this one."""
-        known, raw, shared = self._question.known, found[0], self._shared
+        question, raw, shared = self._question, found[0], self._shared
         is_hot = raw is not None and len(raw) <= HOT_BYTES and shared.options.mode == "live"
-        if known is not None and is_hot and self._question.key is self._question.primary:
-            known.store_keys, known.found, known.entry = keys, found, entry
+        if (
+            question.name is not None
+            and is_hot
+            and question.key is question.primary
+            and question.has_short_head()
+        ):
+            shared.spelled.put(question.name, Known(question.key, entry, keys, found))
 
     async def _lookup_variant(self, marker: VaryMarker) -> Entry | None:
         """Look again under the key that a marker leads to."""

@@ -283,10 +283,16 @@ class Fill:
         if not await keep(question.key.index, encode(entry), storage.kept_for):
             return "error"
         index = question.key.index
-        if self.tokens and await is_purged(self._shared.look_up, index, self.tokens[-1]):
+        if self.tokens and await self._may_be_purged(index, *self.tokens[-1]):
             await self._shared.store.delete(index)
             return "refused"
         return "stored"
+
+    async def _may_be_purged(self, index: str, key: str, token: bytes) -> bool:
+        """Tell whether the question may have been purged since the app was asked."""
+        if self._shared.look_up_now((key,)) == [token]:
+            return False  # Nothing was.
+        return await is_purged(self._shared.look_up, index, (key, token))
 
 
 def _ends_with(chunks: list[bytes], ending: bytes | None) -> bool:

@@ -241,7 +241,7 @@ class Flight:
 
     async def _pace(self, began: float) -> None:
         """Wait for as long as the app must, which began to at some moment."""
-        await self._moved.wait()
+        await asyncio.sleep(0)  # Clients were woken first, so that most are served by then.
         while self._must_wait():
             await self._moved.wait()
         self._waited += time.perf_counter() - began

@@ -58,7 +58,7 @@ async def serve_recalled(
 ) -> bool:
     """Send a known answer if the store still holds it, and it is fresh; tell whether it did."""
     entry, keys, options = known.entry, known.store_keys, shared.options
-    if entry is None or entry.ttl <= (in_store := options.clock() - entry.stored_at):
+    if entry.ttl <= (in_store := options.clock() - entry.stored_at):
         return False  # It is looked up by who knows what to do with what is stale.
     if shared.vary.get(known.key.index):
         return False  # It is known by now that a field matters that is not in the spelling.

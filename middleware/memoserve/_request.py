@@ -24,7 +24,7 @@ from memoserve._keys import (
 )
 from memoserve._policy import Demands, Terms, demands_of
 from memoserve._rules import Coverage
-from memoserve._shared import HOT_BYTES, Known, Shared
+from memoserve._shared import HOT_BYTES, Shared
 from memoserve._tags import question_tag, resource_tag
 
 __all__ = ["KEY_PARTS", "Question"]
@@ -56,7 +56,7 @@ class Question:
         "fields",
         "key",
         "keyed_method",
-        "known",
+        "name",
         "primary",
         "record",
         "scope",
@@ -89,7 +89,7 @@ class Question:
             tag = resource_tag(shared.options.namespace, host_of(scope), scope["path"], query)
             self.tags = (*self.tags, tag)
         self.tokens: Mapping[str, bytes | None] = {}  # Those of the tags, once they were read.
-        self.known: Known | None = None  # Remembers the answer, once it was read.
+        self.name: Hashable = None  # All that the key follows from, if it can be named.
         self.demands = _NO_DEMANDS
         if shared.options.client_control == "obey" and (fields.cache_control or fields.pragma):
             self.demands = demands_of(fields.cache_control, fields.pragma)
@@ -177,16 +177,13 @@ class Question:
             raise _Bypass("busy")
 
     def _small_key(self, name: Hashable) -> Key:
-        """Make the key of a body that may be parsed, and remember it if it may be recalled."""
+        """Make the key of a body that may be parsed."""
         namespace, canonical = self._shared.options.namespace, self._canonical_body()
         if canonical is None:
             self._require_nothing_of_the_body()
             return cache_key(namespace, self.key_parts(), self.body.chunks, is_canonical=False)
-        key = cache_key(namespace, self.key_parts(), (canonical,), is_canonical=True)
-        if name is not None and self._has_short_head():
-            self.known = known = Known(key)
-            self._shared.spelled.put(name, known)
-        return key
+        self.name = name
+        return cache_key(namespace, self.key_parts(), (canonical,), is_canonical=True)
 
     async def _large_key(self) -> Key:
         """Make the key of a body by its bytes; hashlib lets go of the GIL, so the loop goes on."""
@@ -196,7 +193,7 @@ class Question:
             cache_key, namespace, parts, self.body.chunks, is_canonical=False
         )
 
-    def _has_short_head(self) -> bool:
+    def has_short_head(self) -> bool:
         """Tell whether the request has little beside its body, so that it may be remembered."""
         scope = self.scope
         size = len(scope["path"]) + len(scope.get("raw_path") or b"")

@@ -90,13 +90,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)!r}")
 
 
-class Known(msgspec.Struct):
+class Known(msgspec.Struct, frozen=True):
     """What is known of the requests that are spelled alike: their key, and the stored answer."""
 
     key: Key
-    entry: Entry | None = None  # As it was decoded, if it is small.
-    store_keys: tuple[str, ...] = ()  # What was looked up to find it,
-    found: list[bytes | None] = msgspec.field(default_factory=list[bytes | None])  # and was found.
+    entry: Entry  # As it was decoded.
+    store_keys: tuple[str, ...]  # What was looked up to find it,
+    found: list[bytes | None]  # and was found.
 
 
 class Recent(Generic[_Name, _Value]):
