@@ -223,8 +223,7 @@ class Flight:
         self.cost = now - self._started - self._waited
         if ends_response(message, has_trailers=self._start.get("trailers", False)):
             self._is_ended = self._is_keeping = True
-            if self._moved:
-                self._moved.fire()
+            self._moved.fire()
         self._arrived.fire()
         try:
             if not (is_start and self._recorder.lengths) and self._must_wait():
@@ -236,8 +235,7 @@ class Flight:
         finally:
             if self._is_keeping:
                 self._is_keeping = False
-                if self._moved:
-                    self._moved.fire()
+                self._moved.fire()
 
     async def _pace(self, began: float) -> None:
         """Wait for as long as the app must, which began to at some moment."""
@@ -314,8 +312,7 @@ class Flight:
             self._send_to_leader = client.send
         if self._is_watching:
             self._watch(client)
-        if self._moved:
-            self._moved.fire()
+        self._moved.fire()
 
     async def deliver(self, client: Client) -> Landing:
         """Send a client its answer while it is produced.
