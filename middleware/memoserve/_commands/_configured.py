@@ -3,8 +3,10 @@
 Rule: an option of the command line wins over both, and without either of them a command works.
 """
 
+import contextlib
 import os
 import sys
+from collections.abc import Generator
 
 import click
 
@@ -12,7 +14,7 @@ from memoserve._errors import ConfigError
 from memoserve._rules import Rule
 from memoserve.config import Configuration, load
 
-__all__ = ["config_option", "configured", "has_rules"]
+__all__ = ["config_option", "configured", "find_functions_here", "has_rules"]
 
 config_option = click.option(
     "--config", metavar="FILE", help="Instead of MEMOSERVE_CONFIG or memoserve.toml."
@@ -27,9 +29,7 @@ def configured(path: str | None) -> Configuration:
     Raises:
         click.UsageError: It is wrong.
     """
-    here = os.getcwd()  # noqa: PTH109  (a text, as all of them)
-    if here not in sys.path:
-        sys.path.insert(0, here)  # So that functions are found where servers find them.
+    find_functions_here()
     try:
         return load(path, rules=_NO_RULES)
     except ConfigError as error:
@@ -39,3 +39,18 @@ def configured(path: str | None) -> Configuration:
 def has_rules(configuration: Configuration) -> bool:
     """Tell whether the configuration says what is cached."""
     return configuration.rules is not _NO_RULES and configuration.rules != _NO_RULES
+
+
+def find_functions_here() -> None:
+    """Find functions where a server finds them that is started here, until the command ends."""
+    click.get_current_context().with_resource(_working_directory())
+
+
+@contextlib.contextmanager
+def _working_directory() -> Generator[None]:
+    before = sys.path.copy()
+    sys.path.insert(0, os.getcwd())  # noqa: PTH109  (a text, as all of them)
+    try:
+        yield
+    finally:
+        sys.path[:] = before

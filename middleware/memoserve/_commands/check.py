@@ -1,10 +1,7 @@
 """`memoserve check`: is the configuration right, what does it come to, what meets a request."""
 
 import asyncio
-import contextlib
-import os
-import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -14,6 +11,7 @@ from rich.console import Console
 from memoserve._asgi import replaying
 from memoserve._checked import DEFAULT, Answered, Setting, answered, rule_settings, settings
 from memoserve._checked import warnings_of as collected_warnings
+from memoserve._commands._configured import find_functions_here
 from memoserve._commands._requests import make_request
 from memoserve._commands._terminal import json_option, make_console, print_json, read_source
 from memoserve._config_load import Configuration, load
@@ -42,7 +40,8 @@ def check(*, config: str | None, is_long: bool, as_json: bool, **request: Any) -
     Exit codes: 0 it can be used, 1 it cannot, and what is wrong is said, 2 wrong usage.
     """
     sent = _sent(**request)
-    with _working_directory(), collected_warnings() as warnings:
+    find_functions_here()
+    with collected_warnings() as warnings:
         try:
             configuration = load(config)
             warnings += _notes(configuration)
@@ -56,17 +55,6 @@ def check(*, config: str | None, is_long: bool, as_json: bool, **request: Any) -
     else:
         _show(make_console(), configuration, found, warnings, is_long=is_long)
     return 0
-
-
-@contextlib.contextmanager
-def _working_directory() -> Generator[None]:
-    """Find functions where a server finds them that is started here."""
-    before = sys.path.copy()
-    sys.path.insert(0, os.getcwd())  # noqa: PTH109  (a text, as all of them)
-    try:
-        yield
-    finally:
-        sys.path[:] = before
 
 
 def _sent(

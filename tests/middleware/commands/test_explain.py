@@ -1,6 +1,7 @@
 """`memoserve explain`: why two requests share an answer, or do not."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -225,3 +226,17 @@ def test_the_rules_of_a_configuration_count_unless_one_is_given(
     given, _, _ = explained(memoserve, '{"id":1}', '{"id":2}', "--rule", "/")
 
     assert (configured, given) == (0, 1)
+
+
+def test_functions_are_found_in_the_working_directory_until_the_command_ends(
+    memoserve: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "explained.py").write_text("def version(scope): return scope['path']\n")
+    (tmp_path / "memoserve.toml").write_text('[[rules]]\npath = "/"\nepoch = "explained:version"\n')
+    before = sys.path.copy()
+
+    code, _, _ = explained(memoserve, '{"a":1}', '{"a":1.0}')
+
+    assert (code, sys.path) == (1, before)
+    assert sys.modules.pop("explained").__file__ == str(tmp_path / "explained.py")
