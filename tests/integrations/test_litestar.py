@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from litestar import Controller, Litestar, Router, asgi, delete, get, post
 from litestar.config.cors import CORSConfig
-from litestar.datastructures import ResponseHeader
+from litestar.datastructures import CacheControlHeader, ResponseHeader
 from litestar.middleware import ASGIMiddleware
 from litestar.types import Receive, Scope, Send
 
@@ -56,6 +56,23 @@ async def test_the_options_are_those_of_a_rule() -> None:
     await ask(app, path="/in", method="GET")
 
     assert (await ask(app, path="/in", method="GET")).cache_status == "memoserve; hit; ttl=60"
+
+
+@pytest.mark.parametrize(
+    ("options", "answers"),
+    [
+        pytest.param({"cache_control": CacheControlHeader(max_age=60)}, SAME, id="cache-control"),
+        pytest.param({"response_headers": {"CDN-Cache-Control": "max-age=60"}}, SAME, id="cdn"),
+        pytest.param({}, OTHER, id="no-lifetime"),
+    ],
+)
+async def test_a_201_is_stored_where_the_rule_lists_it_and_the_answer_states_a_lifetime(
+    options: dict[str, Any], answers: tuple[str, str]
+) -> None:
+    """Litestar answers a POST with 201 unless told otherwise; its page says this."""
+    app = served(counter("/in", post, opt={"memoserve": {"statuses": {201}}}, **options))
+
+    assert await twice(app, "/in", "POST") == answers
 
 
 async def test_a_handler_that_opts_out_is_out_whatever_a_rule_says() -> None:
