@@ -696,6 +696,21 @@ async def test_a_refresh_that_a_client_demands_joins_nobody() -> None:
     await asyncio.gather(*tasks)
 
 
+async def test_of_two_calls_at_a_time_the_answer_that_ends_last_is_kept() -> None:
+    model, gate = gated()
+    app = cached(model, client_control="obey")
+    first = begin(app, Call(http_scope()))
+    await settle()
+    model.gate = None
+
+    forced = await ask(app, headers=[JSON, (b"cache-control", b"no-cache")])
+    gate.set()
+    await first
+
+    assert forced.content == b'{"call":2}'
+    assert (await ask(app)).content == b'{"call":1}'
+
+
 async def test_a_stale_answer_is_sent_at_once_and_replaced_behind() -> None:
     """bug 39: one refresh, which outlives the request that began it."""
     model, clock, notes = Model(), Clock(), Notes()
