@@ -11,6 +11,7 @@ from memoserve import CacheMiddleware, MemoryStore, Purger, Rule, Store
 from memoserve._asgi import Receive, Scope, Send, respond
 from memoserve._curl import sent_to
 from memoserve._keyed import CacheSettings, keyed
+from memoserve._tags import purge_mark
 from memoserve.stores import open_store
 from memoserve.stores.tiered import TieredStore
 from tests.asgi import JSON, Call, Model, ask, begin, http_scope, settle
@@ -102,6 +103,31 @@ async def test_a_purge_by_key_beats_a_fill_under_way_on_another_host(hosts: Host
 
     assert not await is_hit(hosts.caches[1])
     assert await is_hit(hosts.caches[0])
+
+
+async def test_a_purge_by_key_beats_a_fill_that_has_not_heard_of_it(tiered_url: str) -> None:
+    """What is in memory before Redis may be a second old (bug 38)."""
+    hosts = Hosts(lambda: open_store(tiered_url))
+    store, model = hosts.stores[0], hosts.models[0]
+    assert isinstance(store, TieredStore)
+    store._back.track(lambda _keys: None)  # It is told, and takes no notice.
+    try:
+        await store.connect()
+        await until(lambda: store._back.listen().is_current)
+        await is_hit(hosts.caches[0], b"[]")
+        model.gate = asyncio.Event()
+        first = begin(hosts.caches[0], Call(http_scope()))
+        await until(lambda: model.calls == 2)
+        assert store.look_up([purge_mark(hosts.namespace)])
+
+        await hosts.purger.purge(key=await hosts.key())
+        model.gate.set()
+        await first
+        await until(lambda: not hosts.caches[0]._shared.flights)
+
+        assert not await is_hit(hosts.caches[1])
+    finally:
+        await hosts.aclose()
 
 
 async def test_purges_of_others_meanwhile_do_not_keep_an_answer_from_being_stored(
