@@ -37,6 +37,7 @@ from memoserve._shared import Shared
 from memoserve._tags import (
     Tokens,
     group_tag,
+    is_any_purged,
     is_purged,
     make_token,
     read_tokens,
@@ -234,7 +235,7 @@ class Fill:
             return None
         # Nobody has purged a question whose token is made here and now.
         may_be_purged = bool(names) or found[: len(late)] != tuple(zip(late, made, strict=True))
-        if may_be_purged and await read_tokens(store, [mark[0]]) != (mark,):
+        if may_be_purged and await is_any_purged(self._shared.look_up, mark):
             return None
         first, own = known[: len(self._tags)], known[len(self._tags) :]
         return (*first, *found[: len(late)], *own, *found[len(late) :])

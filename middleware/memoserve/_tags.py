@@ -32,6 +32,7 @@ __all__ = [
     "Tokens",
     "group_tag",
     "implicit_tags",
+    "is_any_purged",
     "is_purged",
     "make_token",
     "purge_mark",
@@ -221,6 +222,17 @@ async def is_purged(reader: Reader, index: str, mark: tuple[str, bytes]) -> bool
     It is asked after the entry was written. In doubt it was.
     """
     key, token = mark
-    # Nobody ever sets the last: so a store that has the others in memory asks further, too.
-    present, purged, _ = await reader((key, question_tag(index), f"{key}:nothing"))
+    present, purged = await _read_in_store(reader, key, question_tag(index))
     return present != token and (purged is not None or present is None)
+
+
+async def is_any_purged(reader: Reader, mark: tuple[str, bytes]) -> bool:
+    """Tell whether anything may have been purged since the mark of all purges was read."""
+    key, token = mark
+    return await _read_in_store(reader, key) != [token]
+
+
+async def _read_in_store(reader: Reader, *keys: str) -> list[bytes | None]:
+    """Read tokens where they are kept, and not in memory before it, which may be a second late."""
+    # Nobody ever sets the last: so a store that has the others in memory asks further, too.
+    return (await reader((*keys, f"{keys[0]}:nothing")))[:-1]

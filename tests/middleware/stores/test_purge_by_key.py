@@ -24,13 +24,13 @@ BOUND = 1.0  # Seconds within which every host has to know.
 class Hosts:
     """Two hosts with a cache each, a model each, and one store; a third host purges."""
 
-    def __init__(self, open_one: Callable[[], Store]) -> None:
+    def __init__(self, open_one: Callable[[], Store], rule: Rule = RULE) -> None:
         self.namespace = f"purge-{uuid.uuid4().hex[:8]}"
         self.models = Model(), Model()
         self.stores = [open_one() for _ in range(3)]
         self.caches = [
             CacheMiddleware(
-                model, rules=[RULE], store=store, namespace=self.namespace, store_deadline=30
+                model, rules=[rule], store=store, namespace=self.namespace, store_deadline=30
             )
             for model, store in zip(self.models, self.stores, strict=False)
         ]
@@ -105,9 +105,18 @@ async def test_a_purge_by_key_beats_a_fill_under_way_on_another_host(hosts: Host
     assert await is_hit(hosts.caches[0])
 
 
-async def test_a_purge_by_key_beats_a_fill_that_has_not_heard_of_it(tiered_url: str) -> None:
+@pytest.mark.parametrize(
+    ("rule", "tags"),
+    [
+        pytest.param(RULE, (), id="key"),
+        pytest.param(Rule("/v1/model", tags=lambda _body, _answer: ["a"]), ("a",), id="computed"),
+    ],
+)
+async def test_a_purge_beats_a_fill_that_has_not_heard_of_it(
+    tiered_url: str, rule: Rule, tags: tuple[str, ...]
+) -> None:
     """What is in memory before Redis may be a second old (bug 38)."""
-    hosts = Hosts(lambda: open_store(tiered_url))
+    hosts = Hosts(lambda: open_store(tiered_url), rule)
     store, model = hosts.stores[0], hosts.models[0]
     assert isinstance(store, TieredStore)
     store._back.track(lambda _keys: None)  # It is told, and takes no notice.
@@ -120,7 +129,7 @@ async def test_a_purge_by_key_beats_a_fill_that_has_not_heard_of_it(tiered_url: 
         await until(lambda: model.calls == 2)
         assert store.look_up([purge_mark(hosts.namespace)])
 
-        await hosts.purger.purge(key=await hosts.key())
+        await hosts.purger.purge(tags=tags, key=None if tags else await hosts.key())
         model.gate.set()
         await first
         await until(lambda: not hosts.caches[0]._shared.flights)
