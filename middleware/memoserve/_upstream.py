@@ -142,8 +142,9 @@ class Upstream:
                 record = self._record
                 record.emit(ShadowCompared(record.model, "equal" if is_equal else "different"))
 
-        settle = self._keep if known is None else compare
-        await self._call(self._reply.passing_by("shadow"), settle, has_fallback=False)
+        answer, is_new = self._reply.passing_by("shadow"), known is None
+        settle = self._keep if is_new else compare
+        await self._call(answer, settle, has_fallback=False, may_keep=is_new)
 
     async def _call(
         self,
@@ -151,9 +152,11 @@ class Upstream:
         settle: Callable[[Fill, float], Awaitable[None]],
         *,
         has_fallback: bool,
+        may_keep: bool = True,
     ) -> Withheld | None:
         fill = Fill(self._shared, self._question, self._scope["method"])
-        await fill.begin()
+        if may_keep:
+            await fill.begin()
         started = time.perf_counter()
         cost = 0.0
         is_withheld = False  # For a stale answer is better.

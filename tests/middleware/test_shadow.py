@@ -6,10 +6,17 @@ from typing import Any
 import pytest
 
 from memoserve import CacheMiddleware, MemoryStore, Rule, TelemetryMiddleware
-from memoserve._events import ModelCalled, RequestFinished, ShadowCompared, StoreWritten
+from memoserve._events import (
+    ModelCalled,
+    RequestFinished,
+    ShadowCompared,
+    StoreCalled,
+    StoreWritten,
+)
 from memoserve.telemetry.otel import OTelObserver
 from tests.asgi import JSON, Call, Model, ask, begin, http_scope, settle
 from tests.middleware.cases import PATH, Clock, Notes, cached
+from tests.middleware.transparency import RemoteStore
 
 
 def shadowed(model: Any, notes: Notes, **options: Any) -> CacheMiddleware:
@@ -48,6 +55,18 @@ async def test_what_would_have_been_a_hit_is_compared() -> None:
 
     assert results(notes) == ["equal", "different", "equal"]
     assert [event.result for event in notes.of(StoreWritten)] == ["stored", "stored"]
+
+
+async def test_what_would_have_been_a_hit_asks_the_store_once() -> None:
+    notes = Notes()
+    app = shadowed(Model(), notes, store=RemoteStore(), store_deadline=10)
+    await ask(app)
+    notes.events.clear()
+
+    await ask(app)
+    await app.aclose()
+
+    assert [event.operation for event in notes.of(StoreCalled)] == ["get"]
 
 
 @pytest.mark.parametrize(
