@@ -123,14 +123,17 @@ class CacheMiddleware:
         shared = self._shared
         # What has more to say may go past the cache, and then its body is not ours to read.
         keyed = coverage.fields.plain(scope) if coverage.is_plain else None
-        message = name = None
+        message = name = recalled = None
         if keyed is not None:
             message = await receive()
             name = spelling(coverage, scope, keyed, record, message)
             known = shared.spelled.get(name)
-            if known is not None and await serve_recalled(shared, known, record, send):
-                return
-        await Exchange(shared, coverage, record, scope, receive, send).run(keyed, message, name)
+            if known is not None:
+                recalled = await serve_recalled(shared, known, record, send)
+                if recalled is None:
+                    return
+        exchange = Exchange(shared, coverage, record, scope, receive, send)
+        await exchange.run(keyed, message, name, recalled)
 
     async def _answer_and_report(
         self,

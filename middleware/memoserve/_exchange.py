@@ -5,7 +5,7 @@ Rule: every way out has one name (hit, stale, coalesced, miss, bypass, error).
 
 import logging
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 
 from memoserve._asgi import Message, Receive, Scope, Send, replay
 from memoserve._cache_status import BypassReason
@@ -31,8 +31,8 @@ class Exchange:
     """One request."""
 
     __slots__ = (
-        "_coverage", "_fallback", "_question", "_receive", "_record", "_reply", "_scope",
-        "_send", "_shared", "_upstream", "_vary_steps",
+        "_coverage", "_fallback", "_question", "_recalled", "_receive", "_record", "_reply",
+        "_scope", "_send", "_shared", "_upstream", "_vary_steps",
     )  # fmt: skip
 
     _question: Question
@@ -57,13 +57,20 @@ class Exchange:
         self._receive = receive
         self._send = send
 
-    async def run(self, keyed: list[Lines] | None, message: Message | None, name: Hashable) -> None:
+    async def run(
+        self,
+        keyed: list[Lines] | None,
+        message: Message | None,
+        name: Hashable,
+        recalled: Mapping[str, bytes | None] | None,
+    ) -> None:
         """Answer a request that may have to be read on, looked up, or put to the app.
 
         Args:
             keyed: Its header fields that belong to the key, if no other matters.
             message: The first of its body, if it was received already.
             name: What the key follows from, if it can be named.
+            recalled: What was looked up in the store at this moment, if anything was.
         """
         shared, record, scope = self._shared, self._record, self._scope
         fields = self._coverage.fields.read(scope) if keyed is None else RequestFields(keyed)
@@ -72,6 +79,7 @@ class Exchange:
         self._upstream = Upstream(shared, question, reply, self._receive, scope, self._lookup)
         self._fallback: Entry | None = None  # A stored answer that is better than a failure.
         self._vary_steps = 0
+        self._recalled = recalled
         try:
             reason = await question.read(message, self._receive, name)
             if reason is not None:
@@ -161,9 +169,13 @@ class Exchange:
         shared = self._shared
         keys = (self._question.key.index, *self._question.tags)
         self._record.key = keys[0]
-        began = time.perf_counter()
-        found = shared.look_up_now(keys) or await shared.store.get_many(keys)
-        self._record.store_seconds += time.perf_counter() - began
+        recalled, self._recalled = self._recalled, None  # It counts for now, and no longer.
+        if recalled and tuple(recalled) == keys:
+            found = [*recalled.values()]
+        else:
+            began = time.perf_counter()
+            found = shared.look_up_now(keys) or await shared.store.get_many(keys)
+            self._record.store_seconds += time.perf_counter() - began
         raw, *tokens = found
         self._question.tokens = dict(zip(keys[1:], tokens, strict=True))
         item = None if raw is None or shared.is_unpurged(keys[1:]) else self._read(raw)

@@ -7,7 +7,7 @@ for each function, ten times as long as in a loop. Hence few functions, and long
 
 import math
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 from memoserve._asgi import Message, Scope, Send
 from memoserve._cache_status import age_line, cache_status_hit
@@ -55,18 +55,22 @@ def spelling(
 
 async def serve_recalled(
     shared: Shared, known: Known, record: RequestRecord | None, send: Send
-) -> bool:
-    """Send a known answer if the store still holds it, and it is fresh; tell whether it did."""
+) -> Mapping[str, bytes | None] | None:
+    """Send a known answer if the store still holds it, and it is fresh.
+
+    Returns:
+        None if it was sent; else what the store holds now, and nothing if it was not asked.
+    """
     entry, keys, options = known.entry, known.store_keys, shared.options
     if entry.ttl <= (in_store := options.clock() - entry.stored_at):
-        return False  # It is looked up by who knows what to do with what is stale.
+        return {}  # It is looked up by who knows what to do with what is stale.
     if shared.vary.get(known.key.index):
-        return False  # It is known by now that a field matters that is not in the spelling.
+        return {}  # It is known by now that a field matters that is not in the spelling.
     in_store = max(in_store, 0.0)  # Clocks of several hosts differ.
     fresh_for, age = entry.ttl - in_store, entry.initial_age + in_store
     found = shared.look_up_now(keys) or await shared.look_up_far(keys, record)
     if found != known.found or (shared.unpurged and shared.is_unpurged(keys)):
-        return False  # It was evicted, replaced or purged.
+        return dict(zip(keys, found, strict=True))  # It was evicted, replaced or purged.
     if record is not None:
         record.key, record.status, record.saved, record.age = keys[0], "hit", entry.cost, age
     headers = [*entry.headers]
@@ -79,4 +83,4 @@ async def serve_recalled(
     await send({"type": "http.response.body", "body": last, "more_body": False})
     if record is not None:
         record.sent = time.perf_counter()
-    return True
+    return None

@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
-from memoserve import MemoryStore
+from memoserve import MemoryStore, Purger
 from memoserve._asgi import Header, Message
+from memoserve._events import StoreCalled
 from tests.asgi import JSON, Call, Model, ask, http_scope
 from tests.middleware.cases import Clock, Notes, cached
+from tests.middleware.transparency import RemoteStore
 
 
 @pytest.mark.parametrize("is_observed", [False, True])
@@ -176,3 +178,20 @@ async def test_a_recalled_answer_comes_in_its_chunks_and_unexplained_if_that_is_
     assert model.calls == 1
     assert {tuple(answer.chunks) for answer in answers} == {(b"one", b"two", b"three")}
     assert {answer.cache_status for answer in answers} == {""}
+
+
+async def test_what_is_purged_is_looked_up_no_more_often_than_what_was_never_asked() -> None:
+    notes, store = Notes(), RemoteStore()
+    app = cached(Model(), store=store, store_deadline=10, observer=notes)
+
+    async def calls_for(body: bytes) -> list[str]:
+        notes.events.clear()
+        assert "fwd=miss" in (await ask(app, body)).cache_status
+        return [event.operation for event in notes.of(StoreCalled)]
+
+    await ask(app)
+    await ask(app)  # It is known by its spelling from now on.
+    await Purger(store).purge(everything=True)
+
+    assert await calls_for(b"{}") == await calls_for(b"[]") == ["get", "get", "set", "get"]
+    await app.aclose()
