@@ -12,8 +12,9 @@ and whoever writes one asks afterwards whether that was purged meanwhile, and de
     a fill          read the mark, call the app, write the entry, then read mark and token
 
 Each step ends before the next begins. So if the fill finds mark or token to be the old one, the
-purge has not deleted yet, and will. Only answers that vary by fields of the request carry the
-token itself, as they lie under keys that a purge does not know.
+purge has not deleted yet, and will. (A write that was given up at its deadline and is done later
+all the same is the exception: nobody asks after it.) Only answers that vary by fields of the
+request carry the token itself, as they lie under keys that a purge does not know.
 """
 
 import asyncio
