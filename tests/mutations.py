@@ -96,8 +96,8 @@ BREAKS = (
     ),
     Break(
         "an answer that is shorter than it said is kept", "_asgi.py",
-        "return self.is_ended and self.is_plain and self._keeps_its_length()",
-        "return self.is_ended and self.is_plain",
+        "return is_proper and (self.is_head or not self.lengths or self.is_full)",
+        "return is_proper",
     ),
     Break(
         "any status is stored", "_policy.py",
@@ -171,11 +171,11 @@ BREAKS = (
     ),
     Break(
         "a slow client does not hold the app back", "_flight.py",
-        "return client.position < self._end", "return False",
+        "return client.position < self._dropped", "return False and self._dropped",
     ),
     Break(
         "a long answer is held in memory", "_flight.py",
-        "self._is_windowed |= self._recorder.is_too_large", "pass",
+        "if self._is_windowed or self._recorder.is_too_large:", "if self._is_windowed:",
     ),
     Break(
         "middleware outside changes what others get", "_flight.py",
@@ -183,7 +183,7 @@ BREAKS = (
     ),
     Break(
         "a refresh is started for every stale answer", "_upstream.py",
-        "self._flight_key() in shared.flights or", "",
+        "if key in shared.flights or", "if",
     ),
     Break(
         "a body over the limit is read to its end", "_asgi.py",
