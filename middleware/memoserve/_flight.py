@@ -259,6 +259,8 @@ class Flight:
         """Whether the app is ahead of its clients by more than it may be."""
         if len(self._clients) == 1:
             (client,) = self._clients
+            if self.verdict is None and not client.is_leader:
+                return False  # What comes before the start is not for it.
             return client.position < self._dropped + len(self._messages)
         if not self._is_windowed or not self._clients:
             return False

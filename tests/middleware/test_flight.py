@@ -665,6 +665,26 @@ async def test_hints_and_pushes_are_for_the_leader() -> None:
     assert [len(call.messages) for call in calls] == [3, 2]
 
 
+async def test_a_hint_for_a_leader_that_has_left_is_waited_for_by_nobody() -> None:
+    """bug 26, bug 28: the app goes on, and who is left gets the answer."""
+    gate = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await gate.wait()
+        await send({"type": "http.response.early_hint", "links": [b"</a.css>"]})
+        await send(START)
+        await send({"type": "http.response.body", "body": b"x"})
+
+    calls, (leader, follower) = await crowd(cached(app), 2, **extension("http.response.early_hint"))
+    leader.cancel()
+    await settle()
+
+    gate.set()
+    await asyncio.wait_for(follower, 5)
+
+    assert (len(calls[1].messages), calls[1].content) == (2, b"x")
+
+
 async def test_an_extension_that_we_do_not_know_is_not_shared() -> None:
     """bug 26: whatever it sends, only who asked for it gets it."""
     zero_copy = {"type": "http.response.zerocopysend", "file": 3}
