@@ -184,10 +184,11 @@ class ResponseRecorder(msgspec.Struct):
                 self.is_plain &= not self.status and not message.get("trailers", False)
                 self.status = message["status"]
                 headers: list[Header] = []
-                for name, value in message.get("headers", ()):
-                    headers.append((bytes(name), bytes(value)))
+                for any_name, any_value in message.get("headers", ()):
+                    name, value = bytes(any_name), bytes(any_value)
+                    headers.append((name, value))
                     if name.lower() == b"content-length":
-                        self.lengths.add(bytes(value))
+                        self.lengths.add(value)
                 self.headers = tuple(headers)
             case _:
                 self.is_plain = False

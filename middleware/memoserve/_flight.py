@@ -216,6 +216,7 @@ class Flight:
         is_start = message["type"] == "http.response.start" and self.verdict is None
         if is_start:
             self._start = message
+            message["headers"] = [*self._recorder.headers]  # As bytes, of whatever kind they are.
             self._responded = time.perf_counter()
             self.verdict = self._judge(message)
         self._append(message)

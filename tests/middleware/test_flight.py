@@ -634,6 +634,17 @@ async def sent_by(app: Any, messages: Sequence[Message], size: int, **scope: Any
 START: Message = {"type": "http.response.start", "status": 200, "headers": []}
 
 
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+async def test_fields_may_be_any_kind_of_bytes(kind: type[Any], size: int) -> None:
+    """Servers take them, so whoever the cache is put in front of may go on sending them."""
+    fields = [(b"content-length", b"1"), (b"vary", b"accept"), (b"x-kind", b"y")]
+    start = {**START, "headers": [(kind(name), kind(value)) for name, value in fields]}
+    calls = await sent_by(cached, [start, {"type": "http.response.body", "body": b"x"}], size)
+
+    assert [(call.content, call.header(b"x-kind")) for call in calls] == [(b"x", b"y")] * size
+
+
 async def test_files_that_the_server_sends_reach_everyone() -> None:
     """bug 26: `pathsend` ends a response; it is shared, and not stored."""
     pathsend = {"type": "http.response.pathsend", "path": "/etc/hostname"}
