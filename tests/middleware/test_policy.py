@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, get_args
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from memoserve._cache_status import (
     cache_status_miss,
 )
 from memoserve._policy import (
+    PLAIN_HEAD,
     Demands,
     Sharing,
     Storage,
@@ -357,3 +359,29 @@ def test_a_stale_answer_will_do_for_who_says_so(
 ) -> None:
     """RFC 9111 §5.2.1.2."""
     assert demands.accepts_stale(age, fresh_for) is expected
+
+
+@given(
+    terms=st.builds(
+        Terms,
+        ttl=st.none() | st.floats(1e-3, 1e9),
+        statuses=st.sampled_from([None, frozenset({200}), frozenset({404})]),
+        stale_while_revalidate=st.floats(0, 1e9),
+        stale_if_error=st.floats(0, 1e9),
+        heuristic=st.floats(0, 1),
+        is_validatable=st.booleans(),
+    ),
+    delay=st.floats(0, 1e6),
+    taken=st.floats(0, 1e9),
+)
+def test_what_says_nothing_is_stored_as_if_it_were_read(
+    terms: Terms, delay: float, taken: float
+) -> None:
+    """The short way for most answers decides what the long one does."""
+    head = read_head(200, [(b"Content-Type", b"application/json")], NOW)
+    alike = msgspec.structs.replace(head)  # Which is not known by its identity.
+
+    assert head is PLAIN_HEAD
+    assert alike is not PLAIN_HEAD
+    found = storage_of(head, terms, NOW, delay=delay, taken=taken)
+    assert found == storage_of(alike, terms, NOW, delay=delay, taken=taken)

@@ -1,9 +1,18 @@
 """What is kept and what is served: the cases on which a single comparison decides."""
 
+from typing import Any
+
+import msgspec
 import pytest
 
+from memoserve import _fill
+from memoserve._asgi import Header, Message
 from memoserve._events import RequestRecord
-from tests.asgi import JSON, Model, ask
+from memoserve._fill import Fill
+from memoserve._flight import Verdict
+from memoserve._policy import PLAIN_HEAD
+from memoserve._request import Question
+from tests.asgi import JSON, Call, Model, ask, http_scope
 from tests.middleware.cases import Clock, cached
 from tests.middleware.transparency import RemoteStore
 
@@ -65,3 +74,44 @@ async def test_a_recalled_answer_of_a_remote_store_says_how_long_that_took() -> 
 
     assert (record.status, model.calls) == ("hit", 1)
     assert record.store_seconds > 0
+
+
+async def judged(rule: dict[str, Any], fields: list[Header]) -> tuple[Verdict, bool, Any]:
+    """Return what becomes of an answer that says nothing of caching, and what is learned of it."""
+    app = cached(Model(), **rule)
+    call, shared = Call(http_scope(headers=[JSON, *fields])), app._shared
+    coverage = app._rules.find(call.scope)
+    assert coverage is not None
+    read = coverage.fields.read(call.scope)
+    question = Question(shared, coverage, call.scope, RequestRecord(0.0), read)
+    await question.read(None, call.receive, None)
+    shared.note_alone(question.key.index)
+    fill = Fill(shared, question, "POST")
+    start: Message = {"type": "http.response.start", "status": 200, "headers": [JSON]}
+    fill.recorder.note(start)
+    verdict = fill.judge(start)
+    fill.recorder.note({"type": "http.response.body", "body": b"x"})
+    return verdict, shared.is_alone(question.key.index), fill._storage()
+
+
+@pytest.mark.parametrize(
+    ("rule", "fields"),
+    [
+        pytest.param({}, [], id="default"),
+        pytest.param({"stale_while_revalidate": 5, "stale_if_error": 9}, [], id="stale"),
+        pytest.param({"statuses": {404}}, [], id="another-status"),
+        pytest.param({"private": "share"}, [(b"authorization", b"a")], id="shared-credentials"),
+        pytest.param({"ttl": None}, [], id="only-what-is-granted"),
+        pytest.param(
+            {"ttl": None, "private": "share"}, [(b"authorization", b"a")], id="authorized"
+        ),
+    ],
+)
+async def test_what_says_nothing_is_judged_as_if_it_were_read(
+    rule: dict[str, Any], fields: list[Header], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The short way for most answers decides what the long one does."""
+    short = await judged(rule, fields)
+    monkeypatch.setattr(_fill, "PLAIN_HEAD", msgspec.structs.replace(PLAIN_HEAD))
+
+    assert short == await judged(rule, fields)
