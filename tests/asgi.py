@@ -1,7 +1,9 @@
 """One raw ASGI exchange: a client whose every message a test can see, delay or break."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import functools
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -125,6 +127,37 @@ async def settle() -> None:
     """Let everything that can run now run until it waits for somebody."""
     for _ in range(50):
         await asyncio.sleep(0)
+
+
+def eager_task(
+    loop: asyncio.AbstractEventLoop,
+    work: Coroutine[Any, Any, Any] | Generator[Any, Any, Any],
+    /,
+    **_: Any,
+) -> "asyncio.Future[Any]":
+    """Make a task that has begun, as `asyncio.eager_task_factory` does from Python 3.12 on."""
+    try:
+        awaited = work.send(None)
+    except StopIteration as end:
+        done = loop.create_future()
+        done.set_result(end.value)
+        return done
+    return asyncio.Task(_going_on(work, awaited), loop=loop)
+
+
+@types.coroutine
+def _going_on(
+    work: Coroutine[Any, Any, Any] | Generator[Any, Any, Any], awaited: Any
+) -> Generator[Any, Any, Any]:
+    while True:
+        try:
+            step = functools.partial(work.send, (yield awaited))
+        except BaseException as error:  # noqa: BLE001  (it is for the work)
+            step = functools.partial(work.throw, error)
+        try:
+            awaited = step()
+        except StopIteration as end:
+            return end.value
 
 
 @dataclass

@@ -289,7 +289,7 @@ class Flight:
         they hear of a disconnect, and every server reports one after the last byte.
         """
         self._is_watching = True
-        for client in self._clients:
+        for client in [*self._clients]:  # An eager task may learn at once that one has left.
             self._watch(client)
         while self._clients or self._is_keeping or (self._finish and not self._is_ended):
             await self._moved.wait()

@@ -361,7 +361,8 @@ class Shared:
     def launch(self, flight: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """Do the same with what raises nothing, and says itself when it has ended."""
         task = asyncio.create_task(flight)
-        self._tasks.add(task)
+        if not task.done():  # As an eager one may be.
+            self._tasks.add(task)
         return task
 
     def note_landed(self) -> None:

@@ -216,7 +216,7 @@ class Upstream:
             "method": self._question.keyed_method,  # The whole answer, whatever this client wants.
             "headers": without_conditions(self._scope["headers"]),
         }
-        flight, landed = self._take_off(key, scope, attempt=1, finish=True)
+        flight, landed = self._take_off(key, scope, attempt=1, client=None, finish=True)
         shared.refreshes += 1
         landed.add_done_callback(lambda _: shared.note_refreshed(flight))
 
@@ -268,7 +268,6 @@ class Upstream:
     async def _lead(self, key: Hashable, attempt: int, *, has_fallback: bool) -> Withheld | None:
         """Call the app for this request and for all who ask the same meanwhile."""
         self._record.status = "miss"
-        flight, landed = self._take_off(key, self._scope, attempt, finish=self._rule.finish)
         client = Client(
             self._receive,
             self._reply.answering(None),
@@ -276,7 +275,7 @@ class Upstream:
             has_fallback=has_fallback,
             takes_all=not has_fallback,
         )
-        flight.join(client)
+        flight, landed = self._take_off(key, self._scope, attempt, client, finish=self._rule.finish)
         landing = await flight.deliver(client)
         if landing is Landing.WITHHELD and has_fallback:
             return Withheld(flight.error)
@@ -291,9 +290,9 @@ class Upstream:
         return None
 
     def _take_off(
-        self, key: Hashable, scope: Scope, attempt: int, *, finish: bool
+        self, key: Hashable, scope: Scope, attempt: int, client: Client | None, *, finish: bool
     ) -> "tuple[Flight, asyncio.Task[None]]":
-        """Begin a call of the app that others can join from now on."""
+        """Begin a call of the app for a client, if there is one; others can join from now on."""
         shared, question = self._shared, self._question
         fill = Fill(shared, question, scope["method"])
         asked = question.key
@@ -315,6 +314,8 @@ class Upstream:
         flight = Flight(
             scope, fill.recorder, shared.budget, judge, keep, attempt=attempt, finish=finish
         )
+        if client is not None:
+            flight.join(client)  # Before the app is called, which an eager task does at once.
         shared.register(key, flight)
         return flight, shared.launch(self._fly(flight, fill))
 

@@ -11,7 +11,7 @@ import pytest
 from memoserve import CacheMiddleware, Rule
 from memoserve._asgi import Message, Receive, Scope, Send
 from memoserve._events import FollowerJoined, FollowerLeft, RequestFinished
-from tests.asgi import JSON, Call, Model, ask, begin, http_scope, settle
+from tests.asgi import JSON, Call, Model, ask, begin, eager_task, http_scope, settle
 from tests.middleware.cases import Clock, Notes, cached
 
 
@@ -883,6 +883,41 @@ async def test_requests_from_two_event_loops_share_one_cache() -> None:
     assert b"!" not in one | other
     assert model.calls <= 14
     assert app._shared.budget.used == 0
+
+
+async def test_tasks_may_begin_where_they_are_made() -> None:
+    """Eager tasks (Python 3.12): the app is called at once, and may have ended by then."""
+    asyncio.get_running_loop().set_task_factory(eager_task)
+    clock, model = Clock(), Model()
+    app = cached(model, clock=clock, ttl=10, stale_while_revalidate=60)
+
+    calls = [await ask(app)]
+    clock.now += 20
+    calls += [await ask(app), await ask(app)]
+
+    assert [call.content for call in calls] == [b'{"call":1}', b'{"call":1}', b'{"call":2}']
+    assert ["fwd=miss" in call.cache_status for call in calls] == [True, False, False]
+    assert app._shared._tasks == set()
+
+
+async def test_clients_that_have_left_already_are_found_out_at_once() -> None:
+    """bug 28: with eager tasks, while the app begins to ask."""
+    asyncio.get_running_loop().set_task_factory(eager_task)
+    received: list[Message] = []
+    step = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        received.append(await receive())
+        await step.wait()
+        received.append(await receive())
+
+    calls, tasks = await crowd(cached(app), 3)
+    for call in calls:
+        call.gone.set()
+    step.set()
+    await asyncio.gather(*tasks)
+
+    assert received[1] == {"type": "http.disconnect"}
 
 
 async def test_nothing_is_left_behind(caplog: pytest.LogCaptureFixture) -> None:
