@@ -175,7 +175,8 @@ BREAKS = (
     ),
     Break(
         "a long answer is held in memory", "_flight.py",
-        "if self._is_windowed or self._recorder.is_too_large:", "if self._is_windowed:",
+        "if self._is_windowed or self._recorder.size > self._recorder.limit:",
+        "if self._is_windowed:",
     ),
     Break(
         "middleware outside changes what others get", "_flight.py",
