@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 
@@ -193,6 +193,54 @@ async def test_a_purge_by_key_beats_a_fill_that_varies(hosts: Hosts, *, is_known
 
     assert not await is_hit(hosts.caches[1], b"{}", german)
     assert await is_hit(hosts.caches[0], b"{}", german)
+
+
+class Lagging:
+    """A store with memory in front of it that never hears of what others change."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self._near: dict[str, bytes] = {}
+
+    def look_up(self, keys: Sequence[str], /) -> list[bytes | None]:
+        found = [self._near.get(key) for key in keys]
+        return [] if None in found else found
+
+    async def get(self, key: str, /) -> bytes | None:
+        value = await self._store.get(key)
+        if value is not None:
+            self._near[key] = value
+        return value
+
+    async def set(self, key: str, value: bytes, ttl: float, /) -> None:
+        self._near.pop(key, None)
+        await self._store.set(key, value, ttl)
+
+    async def delete(self, key: str, /) -> None:
+        self._near.pop(key, None)
+        await self._store.delete(key)
+
+    async def aclose(self) -> None:
+        """Nothing is held."""
+
+
+async def test_a_purge_by_key_beats_a_fill_whose_memory_has_not_heard_of_it() -> None:
+    """bug 38: with memory in front, what a fill asks at its end is asked of the store behind."""
+    store, model = MemoryStore(), Model()
+    cache = CacheMiddleware(model, rules=[RULE], store=Lagging(store), store_deadline=60)
+    sent = sent_to("http://test/v1/model", method="POST", headers=_TYPE, body=b"{}")
+    key = (await keyed(sent, CacheSettings(rules=(RULE,)))).md5
+    await ask(cache, b"[]")  # So that there are tokens.
+    model.gate = asyncio.Event()
+    first = begin(cache, Call(http_scope()))
+    await until(lambda: model.calls == 2)
+
+    await Purger(store).purge(key=key)
+    model.gate.set()
+    await first
+
+    assert "hit" not in (await ask(cache)).cache_status
+    assert "hit" in (await ask(cache)).cache_status
 
 
 # Every order in which the steps of a fill and of a purge can happen.
