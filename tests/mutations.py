@@ -145,7 +145,7 @@ BREAKS = (
     ),
     Break(
         "followers do not hear that the app has failed", "_flight.py",
-        "raise self.error.with_traceback(self._traceback)", "return Landing.DELIVERED",
+        "raise self.error.with_traceback(self._traceback)\n        return", "return",
     ),
     Break(
         "followers get the leader's personal answer", "_flight.py",

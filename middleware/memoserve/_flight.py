@@ -205,7 +205,7 @@ class Flight:
         while not self._is_over:
             await self._arrived.wait()
         if self.error is not None:
-            raise self.error
+            raise self.error.with_traceback(self._traceback)  # Less what followers added to it.
 
     async def _send(self, message: Message) -> None:
         message = own_copy(message)

@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import logging
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -336,6 +337,26 @@ async def test_a_failure_after_the_first_byte_is_everyones() -> None:
 
     assert [str(result) for result in results] == ["cut"] * 3
     assert [(call.chunks, call.is_complete) for call in calls] == [([b"one"], False)] * 3
+
+
+async def test_the_leaders_traceback_is_the_apps() -> None:
+    """What a follower has raised before is no part of it."""
+    error, step = RuntimeError("cut"), asyncio.Event()
+    step.set()
+    model, gate = gated(chunks=[b"one", b"two"], step=step, late_error=error)
+    (leader, _), tasks = await crowd(cached(model), 2)
+    leader.held = asyncio.Event()
+    gate.set()
+    assert await asyncio.gather(tasks[1], return_exceptions=True) == [error]
+    assert not tasks[0].done()
+
+    leader.held.set()
+    with pytest.raises(RuntimeError, match="cut"):
+        await tasks[0]
+
+    places = [place.name for place in traceback.extract_tb(error.__traceback__)]
+    assert "_lead" in places
+    assert "_follow" not in places
 
 
 async def test_an_app_that_never_answers_answers_nobody() -> None:
