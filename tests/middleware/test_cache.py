@@ -837,6 +837,21 @@ async def test_a_url_makes_a_store_that_the_lifespan_closes() -> None:
     await cache.aclose()
 
 
+async def test_a_startup_that_fails_is_passed_on() -> None:
+    failed: Message = {"type": "lifespan.startup.failed", "message": "no model"}
+    sent: list[Message] = []
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send(failed)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await cached(app)({"type": "lifespan"}, Call(http_scope()).receive, send)
+
+    assert sent == [failed]
+
+
 async def test_a_store_of_the_caller_stays_open() -> None:
     store = Recorder()
     cache = cached(Model(), store=store)

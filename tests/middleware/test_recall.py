@@ -195,3 +195,24 @@ async def test_what_is_purged_is_looked_up_no_more_often_than_what_was_never_ask
 
     assert await calls_for(b"{}") == await calls_for(b"[]") == ["get", "get", "set", "get"]
     await app.aclose()
+
+
+@pytest.mark.parametrize("change", ["purged", "deleted", "replaced"])
+async def test_a_recalled_answer_is_what_the_store_holds(change: str) -> None:
+    """bug 38, bug 53: nothing is served from what is remembered alone."""
+    model, clock = Model(), Clock()
+    store = MemoryStore(clock=clock)
+    app, other = cached(model, clock=clock, store=store), cached(model, clock=clock, store=store)
+    calls = [await ask(app) for _ in range(3)]
+    (known,) = app._shared.spelled._values.values()
+
+    if change == "purged":
+        await Purger(store).purge(everything=True)
+    else:
+        await store.delete(known.key.index)
+    if change == "replaced":
+        await ask(other)
+    calls += [await ask(app), await ask(app)]
+
+    assert [call.content for call in calls] == [b'{"call":1}'] * 3 + [b'{"call":2}'] * 2
+    assert model.calls == 2
