@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from memoserve import CacheMiddleware, Rule
-from memoserve._asgi import Message, Receive, Scope, Send
+from memoserve._asgi import Header, Message, Receive, Scope, Send
 from memoserve._events import FollowerJoined, FollowerLeft, RequestFinished
 from tests.asgi import JSON, Call, Model, ask, begin, eager_task, http_scope, settle
 from tests.middleware.cases import Clock, Notes, cached
@@ -347,7 +347,7 @@ async def test_the_leaders_traceback_is_the_apps() -> None:
     (leader, _), tasks = await crowd(cached(model), 2)
     leader.held = asyncio.Event()
     gate.set()
-    assert await asyncio.gather(tasks[1], return_exceptions=True) == [error]
+    assert (await asyncio.gather(tasks[1], return_exceptions=True))[0] is error
     assert not tasks[0].done()
 
     leader.held.set()
@@ -593,6 +593,37 @@ async def test_a_lone_client_holds_the_app_back() -> None:
     await task
 
     assert call.chunks == [b"1", b"2", b"3"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "returned"),
+    [
+        pytest.param([], [], id="stream"),
+        pytest.param([(b"Content-Length", b"1")], ["start"], id="of-stated-length"),
+    ],
+)
+async def test_only_the_start_of_a_stream_is_waited_for(
+    fields: list[Header], returned: list[str]
+) -> None:
+    """Where the length is stated, the next message says when the client has taken the first."""
+    said: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({**START, "headers": fields})
+        said.append("start")
+        await send({"type": "http.response.body", "body": b"x"})
+        said.append("body")
+
+    call = Call(http_scope(), held=asyncio.Event())
+    task = begin(cached(app), call)
+    await settle()
+    assert call.held is not None
+    assert (len(call.messages), said) == (1, returned)
+
+    call.held.set()
+    await task
+
+    assert (call.content, said) == (b"x", ["start", "body"])
 
 
 async def test_a_slow_client_holds_the_others_back_only_past_the_window() -> None:
