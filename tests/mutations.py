@@ -136,8 +136,8 @@ BREAKS = (
         "return tokens == [token for _, token in entry.tags]", "return True",
     ),
     Break(
-        "a fill overtakes a purge", "_fill.py",
-        "!= (mark,):", "== ():",
+        "a fill overtakes a purge", "_tags.py",
+        "return await _read_in_store(reader, key) != [token]", "return False",
     ),
     Break(
         "the memory store evicts nothing", "stores/memory.py",
