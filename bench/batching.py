@@ -54,14 +54,21 @@ async def throughput(
     )
 
 
-async def compare(name: str, run: Any, items: Sequence[Any], length: Callable[[Any], int]) -> None:
-    """Print what one model does either way."""
+async def compare(
+    name: str,
+    run: Any,
+    items: Sequence[Any],
+    length: Callable[[Any], int],
+    spread: float = 1.5,
+) -> None:
+    """Print what one model does either way, its batches made as the reference app makes them."""
     run(items[:CALLERS])  # The slow first calls.
     single: list[tuple[float, float]] = []
     batched: list[tuple[float, float]] = []
     for _ in range(ROUNDS):
         single.append(await throughput(MicroBatcher(run, max_size=1), items))
-        batched.append(await throughput(MicroBatcher(run, max_size=16, length=length), items))
+        batcher = MicroBatcher(run, max_size=16, length=length, spread=spread)
+        batched.append(await throughput(batcher, items))
     wall, work = (
         statistics.median(b[each] / s[each] for s, b in zip(single, batched, strict=True))
         for each in (0, 1)
@@ -79,7 +86,7 @@ async def main() -> None:
     print(f"{CALLERS} callers, full size, random weights, {torch.get_num_threads()} threads")
     print(f"{'':<28}{'one by one/s':>14}{'in batches/s':>14}{'ratio':>8}{'by processor time':>20}")
     sentiment = load_model("sentiment", "random")
-    await compare("sentiment", sentiment.predict_many, opinions, len)
+    await compare("sentiment", sentiment.predict_many, opinions, len, sentiment.spread)
     summarize = load_model("summarize", "random")
     await compare(
         f"summaries of {TOKENS} tokens",

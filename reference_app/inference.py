@@ -60,7 +60,12 @@ class Arm:
 
     def __init__(self, models: "Models", settings: Settings, observer: Observer | None) -> None:
         self.sentiment: ServedModel[str, SentimentResult] = ServedModel(
-            "sentiment", models.sentiment, settings, length=len, observer=observer
+            "sentiment",
+            models.sentiment,
+            settings,
+            length=len,
+            spread=models.sentiment.spread,
+            observer=observer,
         )
         self.summarize: ServedModel[SummaryTask, SummaryResult] = ServedModel(
             "summarize",

@@ -46,6 +46,7 @@ class ServedModel(Generic[_Item, _Result]):
         model: What is called, in a thread.
         settings: How large batches may be, and when the breaker opens.
         length: How long an item is; items of like length share a batch.
+        spread: How many times longer than another they may be.
         group: Items share a batch only if this is equal.
         observer: Told of batches, and of what the breaker does.
     """
@@ -57,6 +58,7 @@ class ServedModel(Generic[_Item, _Result]):
         settings: Settings,
         *,
         length: Callable[[_Item], float],
+        spread: float = 1.5,
         group: Callable[[_Item], Hashable] | None = None,
         observer: Observer | None = None,
     ) -> None:
@@ -68,6 +70,7 @@ class ServedModel(Generic[_Item, _Result]):
             max_size=settings.batch_size,
             max_wait=settings.batch_wait,
             length=length,
+            spread=spread,
             group=group,
             nice=settings.model_nice,
             observer=observer,

@@ -27,6 +27,7 @@ class FakeModel:
     gate: threading.Event = field(default_factory=threading.Event)
     entered: threading.Event = field(default_factory=threading.Event)
     error: Exception | None = None
+    spread: float = 4.0
 
     def __post_init__(self) -> None:
         self.gate.set()

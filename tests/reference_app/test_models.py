@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import BertConfig, BertForSequenceClassification
 
 from reference_app.models import (
     AnswerModel,
@@ -139,6 +140,23 @@ def test_a_batch_answers_as_one_by_one(models: Models) -> None:
     assert models.summarize.predict_many(tasks) == [
         models.summarize.predict(task.text, task.max_length) for task in tasks
     ]
+
+
+def test_a_classifier_that_cannot_be_packed_is_padded(tmp_path: Path) -> None:
+    """Any classifier may lie in a folder; BERT stands for those that are no DistilBERT."""
+    config = BertConfig(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64
+    )
+    BertForSequenceClassification(config).save_pretrained(tmp_path / "sentiment")
+    weights.load_weights("sentiment", "bundled").tokenizer.save_pretrained(tmp_path / "sentiment")
+    model = load_model("sentiment", str(tmp_path))
+    opinions = ["Great!", "Awful", "The food was delicious and the staff were kind."]
+
+    many = model.predict_many(opinions)
+
+    singles = [model.predict(text) for text in opinions]
+    assert [r.score for r in many] == pytest.approx([r.score for r in singles], abs=1e-5)
+    assert model.spread < load_model("sentiment", "bundled").spread
 
 
 def test_a_summary_is_told_as_it_grows_whoever_else_is_in_the_batch(models: Models) -> None:
