@@ -255,8 +255,11 @@ class MicroBatcher(Generic[_Item, _Result]):
 
 def _step_back(nice: int) -> None:
     # On Linux each thread has a priority of its own, which those that PyTorch starts here inherit.
-    if nice and sys.platform == "linux":  # A server that is nice as a whole stays so.
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
+    if nice and sys.platform == "linux":
+        thread = threading.get_native_id()
+        # From where the server is, which may be nice as a whole: only root could go below that.
+        stepped = min(19, os.getpriority(os.PRIO_PROCESS, thread) + nice)
+        os.setpriority(os.PRIO_PROCESS, thread, stepped)
 
 
 def _is_async(run: object) -> bool:

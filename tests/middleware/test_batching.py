@@ -270,8 +270,33 @@ async def test_a_thread_may_step_back_for_the_event_loop(nice: int) -> None:
     inside = await batcher(1)
     await batcher.aclose()
 
-    assert inside == (nice or before)
+    assert inside == min(19, before + nice)
     assert os.getpriority(os.PRIO_PROCESS, 0) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority")
+def test_a_thread_of_a_server_that_is_nice_steps_back_from_there() -> None:
+    """Who is not root cannot go below it: the thread would not start."""
+    inside: list[int] = []
+
+    def run(items: list[int]) -> list[int]:
+        inside.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        return items
+
+    async def serve() -> None:
+        batcher = MicroBatcher(run, nice=2)
+        await batcher(1)
+        await batcher.aclose()
+
+    def be_a_nice_server() -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 17)
+        asyncio.run(serve())
+
+    server = threading.Thread(target=be_a_nice_server)
+    server.start()
+    server.join()
+
+    assert inside == [19]
 
 
 async def test_the_event_loop_goes_on_while_a_batch_runs() -> None:
