@@ -20,6 +20,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 RUN /opt/venv/bin/pip install --quiet --constraint constraints.txt torch
 COPY middleware middleware
 COPY integrations integrations
+COPY observability observability
 # A wheel, as users install it, and not the sources in place.
 RUN /opt/venv/bin/pip wheel --quiet --no-deps --wheel-dir dist . \
     && /opt/venv/bin/pip install --quiet --constraint constraints.txt \
