@@ -1,8 +1,8 @@
 // Charts as SVG, drawn anew for each reading.
 
 const SVG = "http://www.w3.org/2000/svg";
-const [WIDTH, HEIGHT] = [600, 220];
-const AREA = { left: 52, right: 592, top: 8, bottom: 196 };
+const HEIGHT = 220;
+const AREA = { left: 52, top: 8, bottom: 196 };
 
 /**
  * Draw series into an <svg>, and name them in the list beneath.
@@ -12,15 +12,17 @@ export function draw(svg, series, { now, seconds, format, stacked = false, log =
   const shown = series.filter(({ points }) => points.some(([, value]) => value !== null));
   const layers = stacked ? pile(shown) : shown;
   const scale = scaleFor(layers, { log, max });
-  const x = (at) => AREA.right - ((now - at) / seconds) * (AREA.right - AREA.left);
-  svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
+  const width = svg.getBoundingClientRect().width || 600; // A unit is a pixel: text keeps its size.
+  const right = width - 8;
+  const x = (at) => right - ((now - at) / seconds) * (right - AREA.left);
+  svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
   svg.replaceChildren(
-    ...axes(scale, format, seconds),
+    ...axes(scale, format, seconds, right),
     ...layers.map((layer) =>
       stacked ? area(layer, x, scale.y) : line(visible(layer, now - seconds), x, scale.y),
     ),
   );
-  if (!shown.length) svg.append(text("No traffic", WIDTH / 2, HEIGHT / 2, "middle"));
+  if (!shown.length) svg.append(text("No traffic", width / 2, HEIGHT / 2, "middle"));
   svg.nextElementSibling.replaceChildren(...shown.map(entry));
 }
 
@@ -56,15 +58,15 @@ function niceAbove(value) {
   return [1, 2, 4, 8, 10].map((factor) => factor * step).find((each) => each >= value);
 }
 
-function axes(scale, format, seconds) {
+function axes(scale, format, seconds, right) {
   const marks = scale.ticks.flatMap((tick) => [
-    element("line", { class: "grid", x1: AREA.left, x2: AREA.right, y1: scale.y(tick), y2: scale.y(tick) }),
+    element("line", { class: "grid", x1: AREA.left, x2: right, y1: scale.y(tick), y2: scale.y(tick) }),
     text(format(tick), AREA.left - 6, scale.y(tick) + 4, "end"),
   ]);
   return [
     ...marks,
     text(`${Math.round(seconds)} seconds ago`, AREA.left, HEIGHT - 6, "start"),
-    text("now", AREA.right, HEIGHT - 6, "end"),
+    text("now", right, HEIGHT - 6, "end"),
   ];
 }
 

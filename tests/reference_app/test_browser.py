@@ -93,7 +93,10 @@ def test_a_second_click_is_a_hit(page: Page, title: str, button: str, answer: st
 
 def test_of_five_at_once_one_asks_the_model(page: Page) -> None:
     card = form(page, "Summary")
-    report = "A flood reached York on Monday. The river rose by two metres. 95 homes lost power."
+    report = (
+        "A storm reached York on Monday. The wind tore the roof off the school. "
+        "95 homes lost power. In the evening it got quiet again."
+    )
     card.get_by_label("A short report").fill(report)
     card.get_by_role("button", name="Ask 5 times at once").click()
 
@@ -239,3 +242,17 @@ def test_the_reference_s_example_works(page: Page) -> None:
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)  # noqa: S602  (as a user)
 
     assert "HTTP/1.1 200 OK" in done.stdout
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_charts_can_be_read_on_any_screen(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 844})
+    page.goto("/dashboard")
+    label = page.locator("#latency text").first
+
+    expect(label).to_be_visible()
+
+    box = label.bounding_box()
+    assert box is not None
+    assert box["height"] > 10
+    assert page.evaluate("document.documentElement.scrollWidth") == width
