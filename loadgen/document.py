@@ -184,9 +184,16 @@ def _named(plan: Plan, rows: Sequence[int]) -> list[dict[str, Any]]:
 
 def _environment() -> dict[str, Any]:
     return {
-        "command": shlex.join(sys.argv),
+        "command": shlex.join(_command()),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "packages": {name: metadata.version(name) for name in ("httpx", "httpcore")},
     }
+
+
+def _command() -> list[str]:
+    program = Path(sys.argv[0])
+    # Python puts the path of a file in the place of `-m loadgen`.
+    as_module = program.parts[-2:] == ("loadgen", "__main__.py")
+    return ["python", "-m", "loadgen", *sys.argv[1:]] if as_module else sys.argv

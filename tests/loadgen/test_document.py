@@ -33,6 +33,25 @@ def documented(run: Run, *findings: Finding) -> dict[str, Any]:
     return json.loads(json.dumps(sealed(document, findings, code), allow_nan=False))  # type: ignore[no-any-return]
 
 
+@pytest.mark.parametrize(
+    ("argv", "command"),
+    [
+        pytest.param(
+            ["/srv/loadgen/__main__.py", "run", "http://a b"],
+            "python -m loadgen run 'http://a b'",
+            id="as-a-module",
+        ),
+        pytest.param(["soak.py", "--fast"], "soak.py --fast", id="from-a-program"),
+    ],
+)
+def test_the_command_is_what_was_typed(
+    monkeypatch: pytest.MonkeyPatch, argv: list[str], command: str
+) -> None:
+    monkeypatch.setattr("sys.argv", argv)
+
+    assert documented(finished_run())["environment"]["command"] == command
+
+
 _CLOSED = Plan(law=Zipf(9, 1.0), arrivals=Closed(2, requests=50), duration=5)
 
 
