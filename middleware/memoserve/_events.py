@@ -294,14 +294,14 @@ class RequestRecord(msgspec.Struct):
             self.tracer.end(self, ended)
         if self.model and self.observers:
             event = RequestFinished(
-                model=self.model,
-                variant=self.variant,
-                status=self.status,
-                outcome=self.outcome,
-                seconds=ended - self.started,
-                reason=self.reason,
-                saved=self.saved,
-                age=self.age,
+                self.model,
+                self.variant,
+                self.status,
+                self.outcome,
+                ended - self.started,
+                self.reason,
+                self.saved,
+                self.age,
             )
             for observer in self.observers:
                 try:  # `tell`, spelled out, as every hit waits for it.

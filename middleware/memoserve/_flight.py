@@ -270,8 +270,9 @@ class Flight:
 
     def _trim(self) -> None:
         """Forget what everyone has read, as nobody can come who needs it."""
-        end = self._dropped + len(self._messages)
-        first = min([client.position for client in self._clients], default=end)
+        first = self._dropped + len(self._messages)
+        if self._clients:
+            first = min(client.position for client in self._clients)
         while self._dropped < first:
             size = len(self._messages.popleft().get("body", b""))
             self._budget.used -= size

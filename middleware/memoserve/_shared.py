@@ -325,7 +325,6 @@ class Shared:
         They also hear, from then on, of what belongs to no request.
         """
         record.model, record.rule = coverage.model, coverage.rule.path
-        started = RequestStarted(record.model)
         for observer in self.own_observers:
             if observer not in record.observers:
                 record.observers += (observer,)
@@ -335,7 +334,7 @@ class Shared:
                 if self._store is not None:
                     tell(observer, StoreOpened(self._store))
             try:  # `tell`, spelled out, as every hit waits for it.
-                observer.observe(started)
+                observer.observe(RequestStarted(record.model))
             except Exception:
                 _logger.exception("an observer failed at the start of a request")
 

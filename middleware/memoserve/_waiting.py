@@ -38,6 +38,8 @@ class Part:
 class Signal(dict["asyncio.Future[None]", None]):
     """Wakes everyone who waits at this moment, in the order in which they came: it holds them."""
 
+    __slots__ = ()
+
     def fire(self) -> None:
         """Wake them."""
         for waiter in self:

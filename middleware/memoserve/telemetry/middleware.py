@@ -90,9 +90,8 @@ class TelemetryMiddleware:
             self._join(outer, observers)
             await self._app(scope, receive, send)
             return
-        record = RequestRecord(
-            started=time.perf_counter(), observers=observers, tracer=self._tracer
-        )
+        record = RequestRecord(time.perf_counter(), observers)
+        record.tracer = self._tracer
         try:  # `with record`, spelled out: this is what every hit waits for.
             # A copy: who calls twice with one scope makes two requests.
             await self._app({**scope, "memoserve": record}, receive, send)

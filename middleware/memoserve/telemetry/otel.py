@@ -135,7 +135,7 @@ class OTelObserver:
 
     def observe(self, event: Event, /) -> None:
         """Take note of one event; of a kind that is unknown here, nothing."""
-        if isinstance(event, RequestFinished):  # Every hit waits for these two.
+        if type(event) is RequestFinished:  # Every hit waits for these two.
             model = self._models[event.model]
             variant = self._variants[event.variant] if event.variant else ""
             values = (model, variant, event.status, event.outcome)
@@ -144,7 +144,7 @@ class OTelObserver:
                 self._bypasses.add(1, (model, self._reasons[event.reason]))
             if self._entry_age is not None and event.age is not None:
                 self._entry_age.record(event.age, (model,))
-        elif isinstance(event, RequestStarted):
+        elif type(event) is RequestStarted:
             loop = self._lag.loop
             if loop is None or loop.is_closed():  # As `watch` itself asks; seldom it need be.
                 self._lag.watch()
