@@ -90,6 +90,7 @@ class Exchange:
                 await self._answer()
         finally:
             question.close()
+            del self._upstream  # Each refers to the other, and to the request's body.
 
     async def _pass_by(self, reason: BypassReason) -> None:
         """Let the app answer, with everything streamed both ways."""

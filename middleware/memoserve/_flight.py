@@ -117,7 +117,7 @@ class Flight:
         scope: Scope,
         recorder: ResponseRecorder,
         budget: Budget,
-        judge: Callable[[Message], Verdict],
+        judge: Callable[["Flight", Message], Verdict],
         keep: Callable[["Flight"], Awaitable[None]],
         *,
         attempt: int = 1,
@@ -218,7 +218,7 @@ class Flight:
             self._start = message
             message["headers"] = [*self._recorder.headers]  # As bytes, of whatever kind they are.
             self._responded = time.perf_counter()
-            self.verdict = self._judge(message)
+            self.verdict = self._judge(self, message)
         self._append(message)
         now = time.perf_counter()
         self.cost = now - self._started - self._waited

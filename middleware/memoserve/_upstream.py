@@ -297,7 +297,9 @@ class Upstream:
         fill = Fill(shared, question, scope["method"])
         asked = question.key
 
-        def judge(start: Message) -> Verdict:
+        # They are handed the flight, since one that referred to it would outlive its requests'
+        # bodies until garbage is collected.
+        def judge(flight: Flight, start: Message) -> Verdict:
             verdict = fill.judge(start)
             if fill.head is not None:
                 flight.withheld, flight.aged = unreplayable_of(fill.head), fill.head.age
@@ -307,9 +309,9 @@ class Upstream:
                 shared.register(self._flight_key(), flight)  # Its Vary has changed the key.
             return verdict
 
-        async def keep(ended: Flight) -> None:
-            await fill.keep(ended.cost)
-            shared.unregister(ended)
+        async def keep(flight: Flight) -> None:
+            await fill.keep(flight.cost)
+            shared.unregister(flight)
 
         flight = Flight(
             scope, fill.recorder, shared.budget, judge, keep, attempt=attempt, finish=finish

@@ -21,7 +21,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Generator, Sequence
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, TypeVarTuple
 
 from memoserve._errors import StoreBusyError, StoreRefusedError
 from memoserve.stores import BatchStore, Lease, LeaseEnd, SharedStore, Store
@@ -32,6 +32,8 @@ __all__ = ["BreakerState", "GuardedStore", "Operation"]
 _logger = logging.getLogger("memoserve")
 
 _Result = TypeVar("_Result")
+_Otherwise = TypeVar("_Otherwise")
+_Arguments = TypeVarTuple("_Arguments")
 _Many = Callable[[Sequence[str]], Awaitable[list[bytes | None]]]
 _Add = Callable[[str, bytes, float], Awaitable[bytes]]
 Operation = Literal["get", "set", "delete", "lease"]
@@ -86,13 +88,13 @@ class GuardedStore:
 
     async def get(self, key: str, /) -> bytes | None:
         """Return what is kept; None, too, if the store cannot say."""
-        return await self._call("get", lambda: self._store.get(key), otherwise=None)
+        return await self._call("get", self._store.get, key, otherwise=None)
 
     async def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
         """Return what is kept under each key; nothing at all if the store cannot say."""
         nothing: list[bytes | None] = [None] * len(keys)
         if self._shared is None or self._deadline is None or self.state != "closed":
-            return await self._call("get", lambda: self._many(keys), otherwise=nothing)
+            return await self._call("get", self._many, keys, otherwise=nothing)
         started = time.perf_counter()  # `_call`, spelled out: this is what every hit waits for.
         error, found = "", nothing
         try:
@@ -106,27 +108,20 @@ class GuardedStore:
 
     async def set(self, key: str, value: bytes, ttl: float, /) -> bool:
         """Keep the value; False if the store did not."""
-        call = lambda: self._set(key, value, ttl)  # noqa: E731  (read once)
-        return await self._call("set", call, otherwise=False)
-
-    async def _set(self, key: str, value: bytes, ttl: float) -> bool:
-        await self._store.set(key, value, ttl)
-        return True
+        done = await self._call("set", self._store.set, key, value, ttl, otherwise=False)
+        return done is not False
 
     async def add(self, key: str, value: bytes, ttl: float, /) -> bytes | None:
         """Keep the value unless there is one; return what is there, None if the store cannot say.
 
         A store that cannot do both in one step does them one after the other.
         """
-        return await self._call("set", lambda: self._add(key, value, ttl), otherwise=None)
+        return await self._call("set", self._add, key, value, ttl, otherwise=None)
 
     async def delete(self, key: str, /) -> bool:
         """Forget the key; False if the store did not."""
-        return await self._call("delete", lambda: self._delete(key), otherwise=False)
-
-    async def _delete(self, key: str) -> bool:
-        await self._store.delete(key)
-        return True
+        done = await self._call("delete", self._store.delete, key, otherwise=False)
+        return done is not False
 
     @property
     def has_leases(self) -> bool:
@@ -137,9 +132,7 @@ class GuardedStore:
         """Take the lease of a key; None if the store has none, or cannot say."""
         if (store := self._shared) is None:
             return None
-        lease = await self._call(
-            "lease", lambda: store.take_lease(key, owner, seconds), otherwise=None
-        )
+        lease = await self._call("lease", store.take_lease, key, owner, seconds, otherwise=None)
         if lease is None:
             self._note_orphan(key, owner)
         return lease
@@ -148,9 +141,7 @@ class GuardedStore:
         """Have it for longer; False if it is not ours, or the store cannot say."""
         if (store := self._shared) is None:
             return False
-        return await self._call(
-            "lease", lambda: store.renew_lease(key, owner, seconds), otherwise=False
-        )
+        return await self._call("lease", store.renew_lease, key, owner, seconds, otherwise=False)
 
     async def end_lease(
         self, key: str, owner: str, end: LeaseEnd, value: bytes = b"", ttl: float = 0.0, /
@@ -159,8 +150,8 @@ class GuardedStore:
         if (store := self._shared) is None:
             return False
         operation: Operation = "set" if value else "lease"
-        is_kept: bool | None = await self._call(
-            operation, lambda: store.end_lease(key, owner, end, value, ttl), otherwise=None
+        is_kept = await self._call(
+            operation, store.end_lease, key, owner, end, value, ttl, otherwise=None
         )
         if is_kept is None:
             self._note_orphan(key, owner)
@@ -193,21 +184,23 @@ class GuardedStore:
     async def _call(
         self,
         operation: Operation,
-        call: Callable[[], Awaitable[_Result]],
-        *,
-        otherwise: _Result,
-    ) -> _Result:
+        call: Callable[[*_Arguments], Awaitable[_Result]],
+        *arguments: *_Arguments,
+        otherwise: _Otherwise,
+    ) -> _Result | _Otherwise:
+        """Return what the call returns, or something else if it fails."""
         if self.state != "closed":
             self._ensure_probing()
             return otherwise
         started = time.perf_counter()
-        error, result = "", otherwise
+        error = ""
+        result: _Result | _Otherwise = otherwise
         try:
             if self._deadline is None:
-                result = await call()
+                result = await call(*arguments)
             else:
                 async with Deadline(self._deadline):
-                    result = await call()
+                    result = await call(*arguments)
         except Exception as raised:  # noqa: BLE001  (a store's client may raise anything)
             error = type(raised).__name__
             self._note_failure(operation, raised)
