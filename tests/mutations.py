@@ -192,8 +192,8 @@ BREAKS = (
     ),
     Break(
         "a failing store fails the request", "stores/guarded.py",
-        "result = await call()\n        except Exception as raised:",
-        "result = await call()\n        except ZeroDivisionError as raised:",
+        "result = await call(*arguments)\n        except Exception as raised:",
+        "result = await call(*arguments)\n        except ZeroDivisionError as raised:",
     ),
     Break(
         "a purged answer is recalled", "_recall.py",

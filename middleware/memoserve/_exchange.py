@@ -178,7 +178,7 @@ class Exchange:
             found = shared.look_up_now(keys) or await shared.store.get_many(keys)
             self._record.store_seconds += time.perf_counter() - began
         raw, *tokens = found
-        self._question.tokens = dict(zip(keys[1:], tokens, strict=True))
+        self._question.tokens = tokens
         item = None if raw is None or shared.is_unpurged(keys[1:]) else self._read(raw)
         if item is None:
             return None

@@ -18,8 +18,8 @@ import contextlib
 import enum
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
-from types import MappingProxyType, TracebackType
+from collections.abc import Awaitable, Callable, Hashable, Iterable
+from types import TracebackType
 
 import msgspec
 
@@ -34,6 +34,7 @@ from memoserve._asgi import (
     is_response_part,
     own_copy,
 )
+from memoserve._tags import Tokens
 from memoserve._waiting import Budget, Signal
 
 __all__ = ["Client", "Flight", "Landing", "Verdict"]
@@ -99,7 +100,7 @@ class Flight:
     cost = 0.0  # Seconds that the app took so far, less those it waited for clients.
     saved: float | None = None  # Those it took once, where its answer is replayed here,
     aged = 0.0  # and those since then; or what the response says of its age.
-    tokens: Mapping[str, bytes] = MappingProxyType({})  # Of its tags, when it took off.
+    tokens: Tokens = ()  # Of its tags, when it took off.
     withheld: frozenset[bytes] = frozenset()  # Fields that are the leader's alone.
     _dropped = 0  # Messages that the window has left behind.
     _bytes = 0  # Body bytes sent by the app so far.

@@ -5,8 +5,10 @@ a closed list to go past the cache. A callable of the user that raises is such a
 """
 
 import asyncio
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
+
+from msgspec import structs
 
 from memoserve._asgi import Message, Receive, RequestBody, Scope, read_body
 from memoserve._cache_status import BypassReason
@@ -88,7 +90,7 @@ class Question:
             query = scope.get("query_string", b"")
             tag = resource_tag(shared.options.namespace, host_of(scope), scope["path"], query)
             self.tags = (*self.tags, tag)
-        self.tokens: Mapping[str, bytes | None] = {}  # Those of the tags, once they were read.
+        self.tokens: Sequence[bytes | None] = ()  # Those of the tags, once they were read.
         self.name: Hashable = None  # All that the key follows from, if it can be named.
         self.demands = _NO_DEMANDS
         if shared.options.client_control == "obey" and (fields.cache_control or fields.pragma):
@@ -149,15 +151,8 @@ class Question:
     @property
     def terms(self) -> Terms:
         """What rule and request say of storing the answer."""
-        rule = self.coverage.rule
-        return Terms(
-            ttl=rule.ttl,
-            statuses=rule.statuses,
-            stale_while_revalidate=rule.stale_while_revalidate,
-            stale_if_error=rule.stale_if_error,
-            heuristic=rule.heuristic,
-            is_validatable=self.is_validatable,
-        )
+        terms = self.coverage.terms
+        return structs.replace(terms, is_validatable=True) if self.is_validatable else terms
 
     def parsed(self) -> Any:
         """Return the body as the user's callables get it."""

@@ -14,6 +14,7 @@ import msgspec
 from memoserve._asgi import Header, Scope
 from memoserve._fields import HeaderFilter
 from memoserve._keys import Edits, TextStep, is_json_pointer, parse_json
+from memoserve._policy import Terms
 
 if TYPE_CHECKING:
     import re
@@ -159,6 +160,7 @@ class Coverage(msgspec.Struct, frozen=True, eq=False):
     # A change of the resource, by a method that is not safe, outdates what is stored.
     is_invalidated: bool
     fields: HeaderFilter  # Sorts what the header of a request says.
+    terms: Terms  # Of storing an answer, by a method that If-None-Match is not for.
 
 
 class RuleBook:
@@ -256,6 +258,17 @@ def _coverage(rule: Rule, model: str, credentials: Collection[bytes] | None) -> 
         frozenset(rule.methods),
         not _SAFE.isdisjoint(rule.methods),
         HeaderFilter(vary, credentials),
+        _terms(rule),
+    )
+
+
+def _terms(rule: Rule) -> Terms:
+    return Terms(
+        ttl=rule.ttl,
+        statuses=rule.statuses,
+        stale_while_revalidate=rule.stale_while_revalidate,
+        stale_if_error=rule.stale_if_error,
+        heuristic=rule.heuristic,
     )
 
 

@@ -359,7 +359,7 @@ class Shared:
 
     def launch(self, flight: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """Do the same with what raises nothing, and says itself when it has ended."""
-        task = asyncio.create_task(flight)
+        task = asyncio.get_running_loop().create_task(flight)
         if not task.done():  # As an eager one may be.
             self._tasks.add(task)
         return task

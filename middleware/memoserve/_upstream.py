@@ -244,13 +244,12 @@ class Upstream:
 
     def _is_outdated(self, flight: Flight) -> bool:
         """Tell whether a purge has come since the flight took off, as far as that is known."""
-        now = self._question.tokens
-        if flight.tokens and (found := self._shared.look_up_now([*flight.tokens])):
-            now = dict(zip(flight.tokens, found, strict=True))
-        return any(
-            token is not None and token != flight.tokens.get(tag, token)
-            for tag, token in now.items()
-        )
+        question, then = self._question, dict(flight.tokens)
+        # A tag that has been learned since has not been read.
+        now = zip(question.tags, question.tokens, strict=False)
+        if then and (found := self._shared.look_up_now([*then])):
+            now = zip(then, found, strict=True)
+        return any(token is not None and token != then.get(tag, token) for tag, token in now)
 
     def _flight_key(self) -> Hashable:
         key = self._question.key
@@ -326,7 +325,7 @@ class Upstream:
             entry = await self._take_turn(fill) if self._takes_turns() else None
             if entry is None:
                 await fill.begin()
-                flight.tokens = dict(fill.tokens or ())
+                flight.tokens = fill.tokens or ()
                 await flight.run(self._app(), self._question.body.messages)
             else:
                 fill.is_replay = True
