@@ -1,15 +1,18 @@
 """Rules of the whole suite."""
 
+import contextlib
 import os
 import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
 
-# How long an example takes says nothing where others use the machine, too.
-settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("suite")
+with contextlib.suppress(ImportError):  # The environment of `make hosts` is without it.
+    from hypothesis import HealthCheck, settings
+
+    # How long an example takes says nothing where others use the machine, too.
+    settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("suite")
 
 # Django reads it at the first use of a setting, in the documentation's examples, too.
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.integrations.django_settings")
