@@ -19,13 +19,13 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from memoserve._conditional import Answer, conditions_of, freshened, selected, validates
+from memoserve._demands import demands_of
 from memoserve._entry import Entry, VaryMarker, decode, encode
 from memoserve._errors import CorruptEntryError, UnkeyableBodyError
 from memoserve._fields import ALWAYS_KEYED, HeaderFilter, vary_values
 from memoserve._keys import Edits, cache_key, canonical_json
 from memoserve._policy import (
     Terms,
-    demands_of,
     read_head,
     replayable,
     sharing_of,

@@ -124,7 +124,7 @@ def is_response_part(message: Message) -> bool:
 
 
 def ends_response(message: Message, *, has_trailers: bool = False) -> bool:
-    """Tell whether nothing but trailers may follow this message, and if there are any, not they."""
+    """Tell whether a message is the last of its response; without trailers, of its content."""
     kind: str = message["type"]
     if has_trailers:
         return kind == "http.response.trailers" and not message.get("more_trailers", False)

@@ -6,7 +6,7 @@ that a purge in between wins.
 """
 
 import random
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import cast
 
 import msgspec
@@ -44,8 +44,11 @@ from memoserve._tags import (
     tag_key,
 )
 from memoserve._unstored import why_unstored
+from memoserve.stores import LeaseEnd
 
 __all__ = ["Fill"]
+
+_MOST_TURNS = 4  # Others' answers that did not do, after which the app is asked anyway.
 
 
 class Fill:
@@ -65,6 +68,36 @@ class Fill:
         self._asked = self._answered = 0.0  # By the cache's clock.
         self.turn: Turn | None = None  # To ask the app, where processes take turns.
         self.is_replay = False  # What is recorded is another process's answer.
+
+    async def take_turn(self, find: Callable[[], Awaitable[Entry | None]]) -> Entry | None:
+        """Wait while another process asks the app the same.
+
+        Returns:
+            What that process has stored, if `find` says that it will do; None if the app has to
+            be asked here.
+        """
+        shared, key = self._shared, self._question.key.index
+        if self._rule.coalesce is not True or shared.is_in_memory:
+            return None
+        if not shared.store.has_leases or shared.is_fruitless(key):
+            return None
+        self.turn = turn = Turn(shared.store, key, shared.options.lease)
+        for _ in range(_MOST_TURNS):
+            if await turn.come() == "ask":
+                break
+            if (entry := await find()) is not None:
+                await turn.end("stored")
+                return entry
+            if turn.is_ours:
+                break
+        if turn.is_fruitless:
+            shared.note_fruitless(key)
+        return None
+
+    def end_turn(self, end: LeaseEnd) -> None:
+        """Let the others go on, if it was ours to ask the app and none of them knows the end."""
+        if self.turn is not None and self.turn.is_ours:
+            self._shared.spawn(self.turn.end(end))
 
     async def begin(self) -> None:
         """Note the tokens of all tags that are known before the app is called.
@@ -244,13 +277,10 @@ class Fill:
         """Return the keys of the tags that the answer names, or that follow from it."""
         namespace, tags = self._shared.options.namespace, self._rule.tags
         names: list[str] = []
-        groups: list[bytes] = []
         if callable(tags):
             named = _several(tags(self._question.parsed(), response))
             names += (tag_key(namespace, "tag", tag) for tag in named)
-        for name, value in response.headers:
-            if name == b"cache-groups":
-                groups.append(value)
+        groups = [value for name, value in response.headers if name == b"cache-groups"]
         if groups:
             host = host_of(self._question.scope)
             names += (group_tag(namespace, host, group) for group in group_names(groups))

@@ -67,7 +67,6 @@ class Client(msgspec.Struct, eq=False):
     send: Send
     is_leader: bool = False
     has_fallback: bool = False  # It would rather send a stale answer than a failure.
-    takes_all: bool = False  # Nothing can be withheld from it: a leader without a fallback.
     wants: Callable[[Message], bool] = bool  # Whether this start may be its answer;
     is_meant: bool | None = None  # what it said of that.
     position: int = 0  # Of the next message, counted from the first of the flight.
@@ -332,7 +331,7 @@ class Flight:
                     if self._is_ended or self._is_over or client.has_left:
                         return self._landing_of(client)
                     await self._arrived.wait()
-                if client.has_left or (not client.takes_all and self._withholds_from(client)):
+                if client.has_left or self._withholds_from(client):
                     return self._landing_of(client)
                 message = self._messages[client.position - self._dropped]
                 if client.is_leader or is_response_part(message):
@@ -358,14 +357,16 @@ class Flight:
     def _withholds_from(self, client: Client) -> bool:
         if client.has_fallback and self.has_failed:
             return True
+        if client.is_leader:
+            return False
         match self.verdict:
             case Verdict.FAILED:
-                return self.attempt == 1 and not client.is_leader
+                return self.attempt == 1
             case Verdict.ALONE:
-                return not client.is_leader
+                return True
             case _:
                 if client.is_meant is None:
-                    client.is_meant = client.is_leader or client.wants(self._start)
+                    client.is_meant = client.wants(self._start)
                 return not client.is_meant
 
     def _advance(self, client: Client, message: Message) -> None:
@@ -379,7 +380,7 @@ class Flight:
         """Say how it ended for a client that reads no further."""
         if client.has_left:
             return Landing.LEFT
-        if not client.takes_all and self._withholds_from(client):
+        if self._withholds_from(client):
             return Landing.WITHHELD
         if self._is_ended or client.is_leader:
             return Landing.DELIVERED

@@ -12,6 +12,7 @@ from msgspec import structs
 
 from memoserve._asgi import Message, Receive, RequestBody, Scope, read_body
 from memoserve._cache_status import BypassReason
+from memoserve._demands import Demands, demands_of
 from memoserve._directives import cache_control
 from memoserve._errors import UnkeyableBodyError
 from memoserve._events import KeyRefused, RequestRecord
@@ -24,7 +25,7 @@ from memoserve._keys import (
     derived_key,
     parse_json,
 )
-from memoserve._policy import Demands, Terms, demands_of
+from memoserve._policy import Terms
 from memoserve._rules import Coverage
 from memoserve._shared import HOT_BYTES, Shared
 from memoserve._tags import question_tag, resource_tag

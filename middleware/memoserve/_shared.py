@@ -358,7 +358,7 @@ class Shared:
             task.exception()  # Whoever waits for it has it raised; else nobody is there to care.
 
     def launch(self, flight: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        """Do the same with what raises nothing, and says itself when it has ended."""
+        """Run a flight beside the request; at its end it calls `note_landed` itself."""
         task = asyncio.get_running_loop().create_task(flight)
         if not task.done():  # As an eager one may be.
             self._tasks.add(task)

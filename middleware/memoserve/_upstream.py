@@ -27,7 +27,6 @@ from memoserve._events import FollowerJoined, FollowerLeft, RequestRecord, Shado
 from memoserve._fields import vary_values
 from memoserve._fill import Fill
 from memoserve._flight import Client, Flight, Landing, Verdict
-from memoserve._lease import Turn
 from memoserve._policy import unreplayable_of, vary_of
 from memoserve._reply import Reply
 from memoserve._request import Question
@@ -35,7 +34,6 @@ from memoserve._shadow import are_equal
 from memoserve._shared import Shared
 from memoserve._validation import validating
 from memoserve._waiting import Part
-from memoserve.stores import LeaseEnd
 
 __all__ = ["Upstream", "Withheld"]
 
@@ -52,7 +50,6 @@ _SHAREABLE_EXTENSIONS = frozenset(
     }
 )
 
-_MOST_TURNS = 4  # Others' answers that did not do, after which the app is asked anyway.
 _MAX_REFRESHES = 64  # Of stale answers at the same time; a stale answer can wait for its turn.
 
 
@@ -272,7 +269,6 @@ class Upstream:
             self._reply.answering(None),
             is_leader=True,
             has_fallback=has_fallback,
-            takes_all=not has_fallback,
         )
         flight, landed = self._take_off(key, self._scope, attempt, client, finish=self._rule.finish)
         landing = await flight.deliver(client)
@@ -303,7 +299,7 @@ class Upstream:
             if fill.head is not None:
                 flight.withheld, flight.aged = unreplayable_of(fill.head), fill.head.age
             if verdict is Verdict.ALONE:
-                self._end_turn(fill, "unstored")
+                fill.end_turn("unstored")
             elif verdict is Verdict.SHARED and question.key is not asked:
                 shared.register(self._flight_key(), flight)  # Its Vary has changed the key.
             return verdict
@@ -322,7 +318,7 @@ class Upstream:
 
     async def _fly(self, flight: Flight, fill: Fill) -> None:
         try:
-            entry = await self._take_turn(fill) if self._takes_turns() else None
+            entry = await fill.take_turn(self._find_fresh)
             if entry is None:
                 await fill.begin()
                 flight.tokens = fill.tokens or ()
@@ -335,43 +331,19 @@ class Upstream:
             flight.end()  # If it was cancelled before it took off.
             if flight.keys:
                 self._shared.unregister(flight)
-            if fill.turn is not None:
-                self._end_turn(fill, "failed")  # Unless it has ended otherwise.
+            fill.end_turn("failed")  # Unless it has ended otherwise.
             fill.report(flight.cost, has_raised=flight.error is not None)
             self._shared.note_landed()
 
-    def _takes_turns(self) -> bool:
-        """Tell whether other processes may ask the app the same, and would be heard of."""
-        shared = self._shared
-        return (
-            self._rule.coalesce is True
-            and not shared.is_in_memory
-            and shared.store.has_leases
-            and not shared.is_fruitless(self._question.key.index)
-        )
-
-    async def _take_turn(self, fill: Fill) -> Entry | None:
-        """Wait while another process asks the app the same; return its answer if that will do."""
-        shared, key = self._shared, self._question.key.index
-        turn = fill.turn = Turn(shared.store, key, shared.options.lease)
-        for _ in range(_MOST_TURNS):
-            if await turn.come() == "ask":
-                break
-            entry = await self._find()
-            if entry is not None and self._is_fresh(entry):
-                await turn.end("stored")
-                return entry
-            if turn.is_ours:
-                break
-        if turn.is_fruitless:
-            shared.note_fruitless(key)
-        return None
-
-    def _is_fresh(self, entry: Entry) -> bool:
+    async def _find_fresh(self) -> Entry | None:
+        """Return what another process has stored, if it will do for this request."""
+        entry = await self._find()
+        if entry is None or entry.status >= 500:
+            return None
         in_store = entry.since(self._shared.options.clock())
         age, fresh_for = entry.initial_age + in_store, entry.ttl - in_store
-        is_wanted = self._question.demands.accepts(age, fresh_for)
-        return fresh_for > 0 and is_wanted and entry.status < 500
+        is_wanted = fresh_for > 0 and self._question.demands.accepts(age, fresh_for)
+        return entry if is_wanted else None
 
     def _note_reuse(self, flight: Flight, entry: Entry) -> None:
         """Let everyone in a flight know that its answer was another process's."""
@@ -379,10 +351,6 @@ class Upstream:
         flight.saved, flight.aged = entry.cost, age
         record: RequestRecord = flight.scope["memoserve"]
         record.status, record.saved, record.age = "coalesced", entry.cost, age
-
-    def _end_turn(self, fill: Fill, end: LeaseEnd) -> None:
-        if fill.turn is not None and fill.turn.is_ours:
-            self._shared.spawn(fill.turn.end(end))
 
     async def _follow(self, flight: Flight, *, has_fallback: bool) -> Withheld | None:
         """Share the answer of a call that is under way."""

@@ -17,13 +17,12 @@ from memoserve._cache_status import (
     cache_status_hit,
     cache_status_miss,
 )
+from memoserve._demands import Demands, demands_of
 from memoserve._policy import (
     PLAIN_HEAD,
-    Demands,
     Sharing,
     Storage,
     Terms,
-    demands_of,
     is_server_failure,
     read_head,
     replayable,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from memoserve import CacheMiddleware, Rule, StoreError, _upstream
+from memoserve import CacheMiddleware, Rule, StoreError, _fill
 from memoserve._events import ModelCalled, RequestFinished, StoreWritten
 from memoserve._lease import Turn
 from memoserve.stores import _listener, open_store
@@ -334,7 +334,7 @@ async def test_who_cannot_find_what_was_stored_asks_the_app(
     redis_url: str, monkeypatch: pytest.MonkeyPatch, turns: int
 ) -> None:
     """It was purged, or varies on what this client sent."""
-    monkeypatch.setattr(_upstream, "_MOST_TURNS", turns)
+    monkeypatch.setattr(_fill, "_MOST_TURNS", turns)
     models = [held(), Model()]
     async with processes(redis_url, *models) as (one, other):
         store: Any = other._shared._store
