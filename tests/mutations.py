@@ -159,7 +159,7 @@ BREAKS = (
     ),
     Break(
         "everybody tries again after a failure", "_exchange.py",
-        "await self._fetch(attempt=2)", "await self._fetch(attempt=1)",
+        "self._upstream.fetch(2, has", "self._upstream.fetch(1, has",
     ),
     Break(
         "one client that leaves takes all along", "_flight.py",
@@ -171,16 +171,16 @@ BREAKS = (
     ),
     Break(
         "a slow client does not hold the app back", "_flight.py",
-        "return client.position < self._dropped", "return False and self._dropped",
+        "return client.position < self._window.end", "return False",
     ),
     Break(
         "a long answer is held in memory", "_flight.py",
-        "if self._is_windowed or self._recorder.size > self._recorder.limit:",
+        "if self._is_windowed or recorder.size > recorder.limit:",
         "if self._is_windowed:",
     ),
     Break(
-        "middleware outside changes what others get", "_flight.py",
-        "await client.send(own_copy(message))", "await client.send(message)",
+        "middleware outside changes what others get", "_reply.py",
+        "else {**message})", "else message)",
     ),
     Break(
         "a refresh is started for every stale answer", "_upstream.py",
@@ -256,6 +256,30 @@ BREAKS = (
         "a change outdates what is stored of another origin", "_invalidation.py",
         "if authority == host:",
         "if True:",
+    ),
+    Break(
+        "a plain answer that cannot be replayed is kept", "_asgi.py",
+        "if not (self.is_ended and self.is_plain) or self.size", "if self.size",
+    ),
+    Break(
+        "a plain answer that is shorter than it said is kept", "_asgi.py",
+        "return self.is_head or not self.lengths or self.lengths == {", "return True or {",
+    ),
+    Break(
+        "a purge is overtaken by a plain answer", "_fill.py",
+        "storage.kept_for, while_is=mark)", "storage.kept_for)",
+    ),
+    Break(
+        "a plain answer is stored that cost too little", "_fill.py",
+        "if cost < self._rule.min_cost or not", "if not",
+    ),
+    Break(
+        "a rule that judges each answer is not asked", "_rules.py",
+        "rule.admit is not None\n        or", "False\n        or",
+    ),
+    Break(
+        "a disconnect behind the end is one before it", "_flight.py",
+        "if client.has_left and not (self._is_ended and", "if client.has_left and not (False and",
     ),
     Break(
         "who comes late shares what was stale at once", "_fill.py",

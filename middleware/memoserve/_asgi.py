@@ -26,7 +26,6 @@ __all__ = [
     "replay",
     "replaying",
     "respond",
-    "whole_body",
     "with_headers",
 ]
 
@@ -62,18 +61,10 @@ class RequestBody(msgspec.Struct):
         return self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)
 
 
-def whole_body(message: Message) -> bytes | None:
-    """Return a request's body if this first message holds all of it."""
-    if message["type"] != "http.request" or message.get("more_body", False):
-        return None
-    body = message.get("body", b"")
-    return body if type(body) is bytes else bytes(body)
-
-
 async def read_body(message: Message, receive: Receive, limit: int) -> RequestBody:
     """Read a request's body, whose first message is given, to its end or past `limit` bytes."""
-    chunk = whole_body(message)
-    if chunk is not None:  # Nearly always all of it is here.
+    if message["type"] == "http.request" and not message.get("more_body", False):
+        chunk = bytes(message.get("body", b""))  # Nearly always all of it is here.
         size = len(chunk)
         return RequestBody([message], [chunk], size, size <= limit, is_disconnected=False)
     body = RequestBody([], [], 0, is_complete=False, is_disconnected=False)
@@ -172,7 +163,8 @@ class ResponseRecorder(msgspec.Struct):
         """Take in the next message that the app sent."""
         match message["type"]:
             case "http.response.body":
-                self.is_plain &= bool(self.status) and not self.is_ended
+                if self.is_ended or not self.status:
+                    self.is_plain = False
                 chunk = bytes(message.get("body", b""))
                 self.is_ended = not message.get("more_body", False)
                 self.size += len(chunk)
@@ -213,6 +205,13 @@ class ResponseRecorder(msgspec.Struct):
         """The response ended properly, as long as it said it would be, and can be replayed."""
         is_proper = self.is_ended and self.is_plain
         return is_proper and (self.is_head or not self.lengths or self.is_full)
+
+    @property
+    def is_intact(self) -> bool:
+        """It is complete, and all of it is kept: the two of them, spelled out as for every miss."""
+        if not (self.is_ended and self.is_plain) or self.size > self.limit:
+            return False
+        return self.is_head or not self.lengths or self.lengths == {b"%d" % self.size}
 
     @property
     def is_full(self) -> bool:

@@ -9,11 +9,11 @@ from collections.abc import Hashable, Mapping
 
 from memoserve._asgi import Message, Receive, Scope, Send, replay
 from memoserve._cache_status import BypassReason
+from memoserve._client import Verdict
 from memoserve._entry import Entry, VaryMarker, decode
 from memoserve._errors import CorruptEntryError
 from memoserve._events import KeyCollided, RequestRecord
 from memoserve._fields import Lines, RequestFields
-from memoserve._flight import Verdict
 from memoserve._reply import Reply
 from memoserve._request import Question
 from memoserve._rules import Coverage
@@ -76,7 +76,9 @@ class Exchange:
         fields = self._coverage.fields.read(scope) if keyed is None else RequestFields(keyed)
         self._question = question = Question(shared, self._coverage, scope, record, fields)
         self._reply = reply = Reply(scope, fields, self._send, record, shared.options)
-        self._upstream = Upstream(shared, question, reply, self._receive, scope, self._lookup)
+        self._upstream = Upstream(
+            shared, question, record, reply, self._receive, scope, self._lookup
+        )
         self._fallback: Entry | None = None  # A stored answer that is better than a failure.
         self._vary_steps = 0
         self._recalled = recalled
@@ -89,7 +91,7 @@ class Exchange:
             else:
                 await self._answer()
         finally:
-            question.close()
+            shared.budget.used -= question.body.size
             del self._upstream  # Each refers to the other, and to the request's body.
 
     async def _pass_by(self, reason: BypassReason) -> None:
@@ -123,8 +125,11 @@ class Exchange:
         """Find the answer in the store, or else get it from the app."""
         demands, reply = self._question.demands, self._reply
         entry = await self._lookup()
-        if entry is None and self._shared.flights and await self._upstream.kept():
-            entry = await self._lookup()
+        if entry is None and self._shared.flights:
+            flight = self._upstream.unjoinable()
+            if flight is not None:
+                await flight.kept()
+                entry = await self._lookup()
         if entry is not None:
             if await self._serve_if_usable(entry):
                 return
@@ -137,7 +142,10 @@ class Exchange:
         elif self._question.fields.is_ranged:
             await self._pass_by("partial")  # The app knows how to answer with a part.
         else:
-            await self._fetch(attempt=1)
+            has_fallback = self._fallback is not None
+            withheld = await self._upstream.fetch(1, has_fallback=has_fallback)
+            if withheld is not None:
+                await self._find_another(withheld)
 
     def _is_fresh(self, entry: Entry) -> bool:
         return entry.since(self._shared.options.clock()) < entry.ttl
@@ -231,17 +239,17 @@ class Exchange:
 
     # From the app.
 
-    async def _fetch(self, attempt: int) -> None:
-        """Have the app answer, and find another answer where that one is not for this client."""
-        withheld = await self._upstream.fetch(attempt, has_fallback=self._fallback is not None)
-        if withheld is None:
-            return
-        if self._fallback is not None and withheld.has_failed:
-            await self._serve_instead(withheld, self._fallback)
-        elif withheld.verdict is not Verdict.FAILED:
-            await self._ask_as_a_variant(withheld)
-        else:
-            await self._fetch(attempt=2)
+    async def _find_another(self, withheld: Withheld | None) -> None:
+        """Find another answer where the app's is not for this client."""
+        while withheld is not None:
+            if self._fallback is not None and withheld.has_failed:
+                await self._serve_instead(withheld, self._fallback)
+                return
+            if withheld.verdict is not Verdict.FAILED:
+                await self._ask_as_a_variant(withheld)
+                return
+            has_fallback = self._fallback is not None
+            withheld = await self._upstream.fetch(2, has_fallback=has_fallback)
 
     async def _ask_as_a_variant(self, withheld: Withheld) -> None:
         """Ask again, now that it is known on which fields the answer depends."""

@@ -6,18 +6,21 @@ that a purge in between wins.
 """
 
 import random
+import time
 from collections.abc import Awaitable, Callable, Collection
-from typing import cast
+from typing import Any
 
 import msgspec
 
 from memoserve._asgi import Message, ResponseRecorder
+from memoserve._client import Verdict
 from memoserve._conditional import entity_tag
-from memoserve._directives import INFINITE, group_names
+from memoserve._directives import INFINITE
 from memoserve._entry import Entry, VaryMarker, encode
+from memoserve._errors import StoreError
 from memoserve._events import ModelCalled, Outcome, StoreWritten, WriteResult
 from memoserve._fields import ALWAYS_KEYED, host_of
-from memoserve._flight import Verdict
+from memoserve._flight import Flight
 from memoserve._lease import Turn
 from memoserve._policy import (
     PLAIN_HEAD,
@@ -36,12 +39,11 @@ from memoserve._rules import Rule, StoredResponse
 from memoserve._shared import Shared
 from memoserve._tags import (
     Tokens,
-    group_tag,
     is_any_purged,
     is_purged,
     make_token,
+    named_tags,
     read_tokens,
-    tag_key,
 )
 from memoserve._unstored import why_unstored
 from memoserve.stores import LeaseEnd
@@ -54,6 +56,14 @@ _MOST_TURNS = 4  # Others' answers that did not do, after which the app is asked
 class Fill:
     """One call of the app, and what becomes of its answer."""
 
+    # What most begin with.
+    head: ResponseHead | None = None
+    tokens: Tokens | None = ()
+    turn: Turn | None = None  # To ask the app, where processes take turns.
+    is_replay = False  # What is recorded is another process's answer.
+    _sharing = Sharing.LEADER
+    _asked = _answered = 0.0  # By the cache's clock.
+
     def __init__(self, shared: Shared, question: Question, method: str) -> None:
         self._shared = shared
         self._question = question
@@ -61,13 +71,7 @@ class Fill:
         self._rule: Rule = question.coverage.rule
         self._is_head = method == "HEAD"
         self.recorder = ResponseRecorder(self._rule.max_response_bytes, is_head=self._is_head)
-        self.head: ResponseHead | None = None
-        self._sharing = Sharing.LEADER
-        self.tokens: Tokens | None = ()
         self._tags = question.tags  # Whose tokens come first.
-        self._asked = self._answered = 0.0  # By the cache's clock.
-        self.turn: Turn | None = None  # To ask the app, where processes take turns.
-        self.is_replay = False  # What is recorded is another process's answer.
 
     async def take_turn(self, find: Callable[[], Awaitable[Entry | None]]) -> Entry | None:
         """Wait while another process asks the app the same.
@@ -77,9 +81,9 @@ class Fill:
             be asked here.
         """
         shared, key = self._shared, self._question.key.index
-        if self._rule.coalesce is not True or shared.is_in_memory:
+        if self._rule.coalesce is not True or not shared.store.has_leases:
             return None
-        if not shared.store.has_leases or shared.is_fruitless(key):
+        if shared.is_fruitless(key):
             return None
         self.turn = turn = Turn(shared.store, key, shared.options.lease)
         for _ in range(_MOST_TURNS):
@@ -104,16 +108,17 @@ class Fill:
 
         The last one is the mark of all purges, for the tags that the answer will name.
         """
-        self._tags = self._question.tags
-        keys = (*self._tags, *self._shared.own_tags_of(self._coverage))
-        found = self._shared.look_up_now(keys)
+        shared, question = self._shared, self._question
+        self._tags = question.tags
+        keys = (*self._tags, *shared.own_tags_of(self._coverage))
+        found: list[Any] = shared.look_up_now(keys)
         if found and None not in found:
-            self.tokens = tuple(zip(keys, cast("list[bytes]", found), strict=True))
+            self.tokens = tuple(zip(keys, found, strict=True))
         else:
-            self.tokens = await read_tokens(self._shared.store, keys)
+            self.tokens = await read_tokens(shared.store, keys)
         self._asked = self._shared.options.clock()
 
-    def judge(self, start: Message) -> Verdict:
+    def judge(self, start: Message, flight: Flight | None = None) -> Verdict:
         """Decide whom the answer may reach, and learn on which fields it depends."""
         if self.is_replay:
             return Verdict.SHARED  # As it was when it was stored.
@@ -122,8 +127,21 @@ class Fill:
         self.head = head = read_head(status, headers, now)
         if head is PLAIN_HEAD and self._rule.ttl is not None:  # All of the below, at once.
             self._sharing = Sharing.ALL
-            self._shared.note_shared(self._question.key.index)
+            if self._shared.alone.get(self._question.key.index) is not None:
+                self._shared.alone.forget(self._question.key.index)
             return Verdict.SHARED
+        asked = self._question.key
+        verdict = self._judge(head, now)
+        if verdict is Verdict.ALONE:
+            self.end_turn("unstored")
+        if flight is not None:
+            flight.withheld, flight.aged = unreplayable_of(head), head.age
+            if verdict is Verdict.SHARED and self._question.key is not asked:
+                self._shared.register(self._question.flight_key(), flight)  # By its Vary.
+        return verdict
+
+    def _judge(self, head: ResponseHead, now: float) -> Verdict:
+        status, headers = head.status, self.recorder.headers
         storage = storage_of(head, self._question.terms, now)
         is_fresh = storage is not None and storage.ttl > 0
         if is_server_failure(status, headers) and not is_fresh:
@@ -136,7 +154,7 @@ class Fill:
             if not (status in {206, 304} and self._question.fields.asks_for_less):
                 self._shared.note_alone(self._question.key.index)
             return Verdict.ALONE
-        self._shared.note_shared(self._question.key.index)
+        self._shared.alone.forget(self._question.key.index)
         self._learn_vary(head.vary)
         lasts = is_fresh or (self._rule.ttl is not None and not head.is_for_once)
         return Verdict.SHARED if lasts else Verdict.AWAITED
@@ -153,11 +171,65 @@ class Fill:
 
     def report(self, cost: float, *, has_raised: bool) -> None:
         """Report what the app did, if it was asked."""
-        if self.is_replay:
+        record = self._question.record
+        if self.is_replay or not record.observers:
             return
         failed = has_raised or self.recorder.status >= 500
         outcome: Outcome = "error" if failed else "ok" if self.recorder.is_ended else "cancelled"
-        self._question.record.emit(ModelCalled(self._coverage.model, outcome, cost))
+        record.emit(ModelCalled(self._coverage.model, outcome, cost))
+
+    async def keep_for(self, flight: Flight) -> None:
+        """Store a flight's answer, if it may be stored, and have it found there from now on."""
+        if not self.keep_at_once(flight.cost):
+            await self.keep(flight.cost)
+        self._shared.unregister(flight)
+
+    def keep_at_once(self, cost: float) -> bool:
+        """Store in memory an answer that says nothing, under a rule that has no say in it.
+
+        It is what `keep` does, in few functions.
+
+        Returns:
+            Whether it is stored; if not, `keep` must see to it.
+        """
+        shared, question, recorder = self._shared, self._question, self.recorder
+        storage, tokens = self._coverage.plain_storage, self.tokens
+        if self.head is not PLAIN_HEAD or storage is None or self._is_head or not tokens:
+            return False
+        if (store := shared.memory) is None or question.key is not question.primary:
+            return False
+        if cost < self._rule.min_cost or not recorder.is_intact:
+            return False
+        now = shared.options.clock()
+        implicit, mark = len(self._tags), tokens[-1]
+        values: tuple[bytes, ...] = tuple(zip(*tokens, strict=True))[1]
+        entry = Entry(
+            verifier=question.key.verifier,
+            status=recorder.status,
+            headers=replayable(recorder.headers),
+            chunks=tuple(recorder.chunks),
+            stored_at=now,
+            initial_age=max(0.0, now - self._answered),
+            ttl=storage.ttl,
+            stale_while_revalidate=storage.stale_while_revalidate,
+            stale_if_error=storage.stale_if_error,
+            may_be_stale=storage.may_be_stale,
+            cost=cost,
+            tokens=values[:implicit],
+            tags=tokens[implicit:-1],
+        )
+        began = time.perf_counter()
+        try:
+            # If there was a purge meanwhile, it may have been of this.
+            if not store.put(question.key.index, encode(entry), storage.kept_for, while_is=mark):
+                return False
+        except StoreError:
+            return False
+        if shared.observers:
+            shared.report("set", time.perf_counter() - began, "")
+        if question.record.observers:
+            question.record.emit(StoreWritten(self._coverage.model, "stored"))
+        return True
 
     async def keep(self, cost: float) -> None:
         """Store the answer, if it may be stored."""
@@ -166,7 +238,9 @@ class Fill:
         result = await self._keep(cost)
         if self.turn is not None and self.turn.is_ours:
             await self._end_without_storing(self.turn)
-        self._question.record.emit(StoreWritten(self._coverage.model, result))
+        record = self._question.record
+        if record.observers:
+            record.emit(StoreWritten(self._coverage.model, result))
 
     async def _end_without_storing(self, turn: Turn) -> None:
         if is_server_failure(self.recorder.status, self.recorder.headers):
@@ -255,7 +329,10 @@ class Fill:
         *known, mark = self.tokens
         late = self._question.tags[len(self._tags) :]  # Known since the answer has said Vary.
         try:
-            names = self._computed_tags(response)
+            tags = self._rule.tags
+            named = tags(self._question.parsed(), response) if callable(tags) else ()
+            host = host_of(self._question.scope)
+            names = named_tags(self._shared.options.namespace, host, named, response.headers)
         except Exception as error:  # noqa: BLE001  (the user's code may raise anything)
             self._shared.log_once(f"tags of the rule {self._rule.path!r}", error)
             return None
@@ -272,19 +349,6 @@ class Fill:
             return None
         first, own = known[: len(self._tags)], known[len(self._tags) :]
         return (*first, *found[: len(late)], *own, *found[len(late) :])
-
-    def _computed_tags(self, response: StoredResponse) -> list[str]:
-        """Return the keys of the tags that the answer names, or that follow from it."""
-        namespace, tags = self._shared.options.namespace, self._rule.tags
-        names: list[str] = []
-        if callable(tags):
-            named = _several(tags(self._question.parsed(), response))
-            names += (tag_key(namespace, "tag", tag) for tag in named)
-        groups = [value for name, value in response.headers if name == b"cache-groups"]
-        if groups:
-            host = host_of(self._question.scope)
-            names += (group_tag(namespace, host, group) for group in group_names(groups))
-        return names
 
     async def _write(
         self, response: StoredResponse, storage: Storage, tokens: Tokens
@@ -322,16 +386,10 @@ class Fill:
     async def _may_be_purged(self, index: str, key: str, token: bytes) -> bool:
         """Tell whether the question may have been purged since the app was asked."""
         # What is in memory before another store may not have heard of a purge yet.
-        if self._shared.is_in_memory and self._shared.look_up_now((key,)) == [token]:
+        if self._shared.memory is not None and self._shared.look_up_now((key,)) == [token]:
             return False  # Nothing was.
         return await is_purged(self._shared.look_up, index, (key, token))
 
 
 def _ends_with(chunks: list[bytes], ending: bytes | None) -> bool:
     return ending is None or b"".join(chunks[-len(ending) :]).endswith(ending)
-
-
-def _several(names: Collection[str]) -> Collection[str]:
-    if isinstance(names, str):
-        raise TypeError(f"tags must be several names, not the string {names!r}")
-    return names

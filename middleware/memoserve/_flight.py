@@ -15,68 +15,43 @@ included, reads what it sends at its own pace from its first message on.
 
 import asyncio
 import contextlib
-import enum
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
 from types import TracebackType
-
-import msgspec
+from typing import Protocol
 
 from memoserve._asgi import (
     ASGIApp,
     Message,
-    Receive,
     ResponseRecorder,
     Scope,
-    Send,
     ends_response,
     is_response_part,
     own_copy,
 )
+from memoserve._client import Client, Landing, Verdict
 from memoserve._tags import Tokens
-from memoserve._waiting import Budget, Signal
+from memoserve._waiting import Budget, Signal, Window
 
-__all__ = ["Client", "Flight", "Landing", "Verdict"]
-
+__all__ = ["Flight", "Keeper"]
 
 _LONGEST_KEEPING = 0.1  # Seconds for which somebody waits for an answer to be stored.
 
 
-class Verdict(enum.Enum):
-    """What is to become of a response, as decided when it starts."""
+class Keeper(Protocol):
+    """What decides on a flight's response."""
 
-    SHARED = enum.auto()
-    AWAITED = enum.auto()  # For those who asked before it started, and nobody after.
-    ALONE = enum.auto()  # For the leader only.
-    FAILED = enum.auto()  # Withheld from whoever can do better: by another try, or a stale answer.
+    recorder: ResponseRecorder  # Takes the response in; its limit is the window's too.
 
+    def judge(self, start: Message, flight: "Flight", /) -> Verdict:
+        """Decide at the response's start what is to become of it."""
+        ...
 
-class Landing(enum.Enum):
-    """How a client's part in a flight ended."""
+    async def keep_for(self, flight: "Flight", /) -> None:
+        """Keep a response that has ended properly and, to a lone client, been sent.
 
-    DELIVERED = enum.auto()
-    WITHHELD = enum.auto()  # It has had nothing, and must find its answer otherwise.
-    LEFT = enum.auto()  # Its connection is gone.
-
-
-class Client(msgspec.Struct, eq=False):
-    """Someone who takes part in a flight."""
-
-    receive: Receive
-    send: Send
-    is_leader: bool = False
-    has_fallback: bool = False  # It would rather send a stale answer than a failure.
-    wants: Callable[[Message], bool] = bool  # Whether this start may be its answer;
-    is_meant: bool | None = None  # what it said of that.
-    position: int = 0  # Of the next message, counted from the first of the flight.
-    bytes_read: int = 0
-    has_left: bool = False
-    watcher: "asyncio.Task[None] | None" = None
-
-
-async def _nobody_sends(_: Message) -> None:
-    """Stand in for the leader of a flight that no client asked for."""
+        The flight can be joined until this returns.
+        """
 
 
 class Flight:
@@ -84,11 +59,9 @@ class Flight:
 
     Args:
         scope: The request that the app is called with.
-        recorder: Takes in the response; its limit is the window's too.
+        leader: Who asks first, if the flight is for a client; `deliver` must follow.
+        keeper: Decides what is to become of the response.
         budget: What all flights share.
-        judge: Decides at the response's start what is to become of it.
-        keep: Called when the response has ended properly and, to a lone client, been sent; the
-            flight can be joined until it returns.
         attempt: 1 for the first call for a key, 2 for the one retry after a failure.
         finish: Whether the app goes on when the last client has left.
     """
@@ -101,24 +74,23 @@ class Flight:
     aged = 0.0  # and those since then; or what the response says of its age.
     tokens: Tokens = ()  # Of its tags, when it took off.
     withheld: frozenset[bytes] = frozenset()  # Fields that are the leader's alone.
-    _dropped = 0  # Messages that the window has left behind.
-    _bytes = 0  # Body bytes sent by the app so far.
+    _started = _responded = 0.0  # By time.perf_counter().
     _waited = 0.0
     _is_ended = False  # The response's last message has been sent.
     _is_keeping = False  # From then on until it has been kept.
-    _is_over = False  # The app has returned or raised.
+    is_over = False  # The app has returned or raised.
     _is_windowed = False
     _is_watching = False
+    _request: Iterator[Message] = iter(())  # What of it the app has not received.
     _traceback: TracebackType | None = None
     _departure: OSError | None = None  # What the last client to leave heard from `send`.
 
     def __init__(
         self,
         scope: Scope,
-        recorder: ResponseRecorder,
+        leader: Client | None,
+        keeper: Keeper,
         budget: Budget,
-        judge: Callable[["Flight", Message], Verdict],
-        keep: Callable[["Flight"], Awaitable[None]],
         *,
         attempt: int = 1,
         finish: bool = False,
@@ -126,18 +98,17 @@ class Flight:
         self.scope = scope
         self.attempt = attempt
         self.keys: set[Hashable] = set()  # Under which it can be found.
-        self._recorder = recorder
+        self._keeper = keeper
+        self._recorder = keeper.recorder
         self._budget = budget
-        self._judge = judge
-        self._keep = keep
         self._finish = finish
-        self._messages: deque[Message] = deque()
-        self._window = recorder.limit  # The recorder may give its own limit up.
+        self._window = Window(budget)
+        self._furthest = keeper.recorder.limit  # The recorder may give its own limit up.
         self._start: Message = {}
-        self._started = time.perf_counter()
-        self._responded = self._started
-        self._send_to_leader: Send = _nobody_sends
-        self._clients: set[Client] = set()
+        self._leader = leader
+        self._clients: set[Client] = set() if leader is None else {leader}
+        if leader is not None:
+            leader.is_leader, leader.takes_all = True, not leader.has_fallback
         self._arrived = Signal()  # For clients: something to read.
         self._moved = Signal()  # For the app: a client read on or left.
 
@@ -153,12 +124,12 @@ class Flight:
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LONGEST_KEEPING):
-                while self._is_being_kept():
+                while self._is_being_kept and not self._recorder.is_too_large:
                     await self._moved.wait()
 
+    @property
     def _is_being_kept(self) -> bool:
-        is_sent = self._is_keeping or (not self._is_ended and self._recorder.is_full)
-        return is_sent and not self._recorder.is_too_large
+        return self._is_keeping or (not self._is_ended and self._recorder.is_full)
 
     @property
     def has_failed(self) -> bool:
@@ -173,88 +144,98 @@ class Flight:
     # The app's side.
 
     async def run(self, app: ASGIApp, request: Iterable[Message]) -> None:
-        """Call the app with the request's messages as they came; what it raises is `error`."""
-        body = iter(request)
+        """Call the app with the messages of the request; what it raises is `error`."""
+        self._request = iter(request)
         self._started = time.perf_counter()
-
-        async def receive() -> Message:
-            for message in body:
-                return message
-            await self._everyone_gone()
-            return {"type": "http.disconnect"}
-
         try:
-            await app(self.scope, receive, self._send)
+            await app(self.scope, self._receive, self._send)
         except Exception as error:  # noqa: BLE001  (the app's; who waits for it has it raised)
             self.error = error
             self._traceback = error.__traceback__
         finally:
             if not self._is_ended:
                 self.cost = time.perf_counter() - self._started - self._waited
-            self.end()
+
+    async def _receive(self) -> Message:
+        for message in self._request:
+            return message
+        await self._everyone_gone()
+        return {"type": "http.disconnect"}
 
     def end(self) -> None:
         """Let nobody wait any more for an app that has ended, or will not be called."""
-        if not self._is_over:
-            self._is_over = True
-            self.verdict = self.verdict or Verdict.FAILED
+        self.is_over = True
+        self.verdict = self.verdict or Verdict.FAILED
+        if self._arrived:
             self._arrived.fire()
 
     async def over(self) -> None:
         """Wait until the app has returned; raises what it raised."""
-        while not self._is_over:
+        if not self.is_over:
+            await asyncio.sleep(0)  # It mostly has by then, as it only waited for the leader.
+        while not self.is_over:
             await self._arrived.wait()
         if self.error is not None:
             raise self.error.with_traceback(self._traceback)  # Less what followers added to it.
 
     async def _send(self, message: Message) -> None:
-        message = own_copy(message)
-        if self._is_ended:  # Too late: whoever serves the leader says what it thinks of that.
-            await self._send_to_leader(message)
+        kind, recorder = message["type"], self._recorder
+        # `own_copy`, spelled out for most.
+        message = {**message} if kind == "http.response.body" else own_copy(message)
+        if self._is_ended:
+            await self._send_late(message)
             return
-        self._recorder.note(message)
-        is_start = message["type"] == "http.response.start" and self.verdict is None
+        recorder.note(message)
+        is_start = kind == "http.response.start" and self.verdict is None
         if is_start:
             self._start = message
-            message["headers"] = [*self._recorder.headers]  # As bytes, of whatever kind they are.
+            message["headers"] = [*recorder.headers]  # As bytes, of whatever kind they are.
             self._responded = time.perf_counter()
-            self.verdict = self._judge(self, message)
-        self._append(message)
-        now = time.perf_counter()
-        self.cost = now - self._started - self._waited
-        if ends_response(message, has_trailers=self._start.get("trailers", False)):
-            self._is_ended = self._is_keeping = True
+            self.verdict = self._keeper.judge(message, self)
+        elif ends_response(message, has_trailers=self._start.get("trailers", False)):
+            self._is_ended = True
+        self._window.append(message)
+        if self._budget.used > self._budget.limit:
+            recorder.abandon()
+        if self._is_windowed or recorder.size > recorder.limit:
+            self.release()
+        self.cost = time.perf_counter() - self._started - self._waited
+        if self._arrived:
+            self._arrived.fire()
+        if self._is_ended:
+            await self._land()
+            return
+        if not (is_start and recorder.lengths) and self._must_wait():
+            await self._pace()
+        if self._departure is not None and not self._clients and not self._finish:
+            raise self._departure
+
+    async def _send_late(self, message: Message) -> None:
+        """Let whoever serves the leader say what it thinks of what follows an answer's end."""
+        if self._leader is not None:
+            await self._leader.send(message)
+
+    async def _land(self) -> None:
+        """Have the clients served that the app must wait for, and the response kept."""
+        self._is_keeping = True
+        if self._moved:
             self._moved.fire()
-        self._arrived.fire()
         try:
-            if not (is_start and self._recorder.lengths) and self._must_wait():
-                await self._pace(now)
-            if self._is_ended:
-                await self._keep(self)
-            elif self._departure is not None and not self._clients and not self._finish:
-                raise self._departure
+            if self._must_wait():
+                await self._pace()
+            await self._keeper.keep_for(self)
         finally:
-            if self._is_keeping:
-                self._is_keeping = False
+            self._is_keeping = False
+            if self._moved:
                 self._moved.fire()
 
-    async def _pace(self, began: float) -> None:
-        """Wait for as long as the app must, which began to at some moment."""
+    async def _pace(self) -> None:
+        """Wait for as long as the app must."""
+        began = time.perf_counter()
         await asyncio.sleep(0)  # Clients were woken first, so that most are served by then.
         while self._must_wait():
             await self._moved.wait()
         self._waited += time.perf_counter() - began
-
-    def _append(self, message: Message) -> None:
-        size = len(message.get("body", b""))
-        self._messages.append(message)
-        self._bytes += size
-        self._budget.used += size
-        if self._budget.used > self._budget.limit:
-            self._recorder.abandon()
-        if self._is_windowed or self._recorder.size > self._recorder.limit:
-            self._is_windowed = True
-            self._trim()
 
     def _must_wait(self) -> bool:
         """Whether the app is ahead of its clients by more than it may be."""
@@ -262,21 +243,18 @@ class Flight:
             (client,) = self._clients
             if self.verdict is None and not client.is_leader:
                 return False  # What comes before the start is not for it.
-            return client.position < self._dropped + len(self._messages)
+            return client.position < self._window.end
         if not self._is_windowed or not self._clients:
             return False
         slowest = min(client.bytes_read for client in self._clients)
-        return self._bytes - slowest > self._window
+        return self._window.size - slowest > self._furthest
 
     def _trim(self) -> None:
         """Forget what everyone has read, as nobody can come who needs it."""
-        first = self._dropped + len(self._messages)
         if self._clients:
-            first = min(client.position for client in self._clients)
-        while self._dropped < first:
-            size = len(self._messages.popleft().get("body", b""))
-            self._budget.used -= size
-            self._dropped += 1
+            self._window.forget(min([client.position for client in self._clients]))
+        else:
+            self._window.clear()
 
     def release(self) -> None:
         """Give back the room that the messages take; nobody may join any more."""
@@ -291,19 +269,11 @@ class Flight:
         """
         self._is_watching = True
         for client in [*self._clients]:  # An eager task may learn at once that one has left.
-            self._watch(client)
+            client.watch(self._note_disconnect)
         while self._clients or self._is_keeping or (self._finish and not self._is_ended):
             await self._moved.wait()
 
-    def _watch(self, client: Client) -> None:
-        if client.watcher is None:
-            client.watcher = asyncio.create_task(self._note_disconnect(client))
-
-    async def _note_disconnect(self, client: Client) -> None:
-        with contextlib.suppress(Exception):  # Whose `receive` is broken is not there either.
-            while (await client.receive())["type"] != "http.disconnect":
-                pass
-        client.has_left = True
+    def _note_disconnect(self, client: Client) -> None:
         self._leave(client)
         self._arrived.fire()  # The client may be waiting for a message.
 
@@ -312,11 +282,10 @@ class Flight:
     def join(self, client: Client) -> None:
         """Take part from the first message on; `deliver` must follow."""
         self._clients.add(client)
-        if client.is_leader:
-            self._send_to_leader = client.send
         if self._is_watching:
-            self._watch(client)
-        self._moved.fire()
+            client.watch(self._note_disconnect)
+        if self._moved:
+            self._moved.fire()
 
     async def deliver(self, client: Client) -> Landing:
         """Send a client its answer while it is produced.
@@ -326,33 +295,45 @@ class Flight:
                 the failure. The leader learns it when the flight is over.
         """
         try:
-            while True:
-                while not self._is_ready_for(client):
-                    if self._is_ended or self._is_over or client.has_left:
-                        return self._landing_of(client)
+            while not client.has_left:
+                # What comes before the response's start, such as early hints, is for the leader.
+                is_meant = client.is_leader or self.verdict is not None
+                if not (is_meant and client.position < self._window.end):
+                    if self._is_ended or self.is_over:
+                        break
                     await self._arrived.wait()
-                if client.has_left or self._withholds_from(client):
-                    return self._landing_of(client)
-                message = self._messages[client.position - self._dropped]
-                if client.is_leader or is_response_part(message):
-                    try:
-                        await client.send(own_copy(message))
-                    except OSError as error:
-                        client.has_left = True
-                        self._departure = error
-                self._advance(client, message)
+                elif not client.takes_all and self._withholds_from(client):
+                    break
+                else:
+                    await self._serve(client)
+            return self._landing_of(client)
         finally:
+            client.has_left = True
             self._leave(client)
             if client.watcher is not None:
                 client.watcher.cancel()
 
-    def _is_ready_for(self, client: Client) -> bool:
-        """Tell whether there is a message that a client has not had.
-
-        What comes before the response's start, such as early hints, is for the leader alone.
-        """
-        is_meant = client.is_leader or self.verdict is not None
-        return is_meant and client.position < self._dropped + len(self._messages)
+    async def _serve(self, client: Client) -> None:
+        """Send a client what is there for it."""
+        verdict = self.verdict  # With another one it may have to be withheld.
+        window, is_leader = self._window, client.is_leader
+        while self.verdict is verdict and not client.has_left:
+            message = window.messages[client.position - window.first]
+            if is_leader or is_response_part(message):
+                try:
+                    await client.send(message)
+                except OSError as error:
+                    client.has_left = True
+                    self._departure = error
+                    break
+            client.bytes_read += len(message.get("body", b""))
+            client.position += 1
+            if self._is_windowed:
+                self._trim()
+            if self._moved:
+                self._moved.fire()
+            if client.position == window.end:
+                break
 
     def _withholds_from(self, client: Client) -> bool:
         if client.has_fallback and self.has_failed:
@@ -369,18 +350,11 @@ class Flight:
                     client.is_meant = client.wants(self._start)
                 return not client.is_meant
 
-    def _advance(self, client: Client, message: Message) -> None:
-        client.bytes_read += len(message.get("body", b""))
-        client.position += 1
-        if self._is_windowed:
-            self._trim()
-        self._moved.fire()
-
     def _landing_of(self, client: Client) -> Landing:
         """Say how it ended for a client that reads no further."""
-        if client.has_left:
+        if client.has_left and not (self._is_ended and client.position == self._window.end):
             return Landing.LEFT
-        if self._withholds_from(client):
+        if not client.takes_all and self._withholds_from(client):
             return Landing.WITHHELD
         if self._is_ended or client.is_leader:
             return Landing.DELIVERED
@@ -391,6 +365,7 @@ class Flight:
 
     def _leave(self, client: Client) -> None:
         self._clients.discard(client)
-        if self._is_windowed:
+        if self._is_windowed and self._window.messages:
             self._trim()
-        self._moved.fire()
+        if self._moved:
+            self._moved.fire()

@@ -108,7 +108,8 @@ class ResponseHead(msgspec.Struct, frozen=True):
 
 _NOTED = frozenset(
     {
-        b"access-control-allow-origin", b"age", b"cache-control", b"cdn-cache-control", b"date",
+        b"access-control-allow-origin", b"age", b"cache-control", b"cache-groups",
+        b"cdn-cache-control", b"date",
         b"etag", b"expires", b"last-modified", b"set-cookie", b"vary",
     }
 )  # fmt: skip

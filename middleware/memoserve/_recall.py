@@ -36,7 +36,7 @@ def spelling(
         message: The first of its body.
     """
     if message["type"] != "http.request" or message.get("more_body", False):
-        return None  # `whole_body`, spelled out.
+        return None  # Not all of it is here.
     content = message.get("body", b"")
     if type(content) is not bytes or len(content) > HOT_BYTES or scope["method"] == "HEAD":
         return None

@@ -6,7 +6,9 @@ Rule: whatever answers a covered request goes out through here, so each answer i
 import math
 import time
 
-from memoserve._asgi import Message, Scope, Send, ends_response, respond, with_headers
+import msgspec
+
+from memoserve._asgi import Message, Scope, Send, ends_response, own_copy, respond, with_headers
 from memoserve._cache_status import (
     NOT_CACHED,
     BypassReason,
@@ -27,38 +29,18 @@ from memoserve._shared import Options
 __all__ = ["Reply"]
 
 
-class Reply:
-    """The answer to one request.
+class Reply(msgspec.Struct, eq=False):
+    """The answer to one request."""
 
-    Args:
-        scope: The request.
-        fields: What its header says.
-        send: The client's.
-        record: What is known of the request.
-        options: Of the cache.
-    """
-
-    __slots__ = (
-        "_app_status", "_clock", "_fields", "_is_explained", "_record", "_scope", "_send",
-        "forward",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        scope: Scope,
-        fields: RequestFields,
-        send: Send,
-        record: RequestRecord,
-        options: Options,
-    ) -> None:
-        self._scope = scope
-        self._fields = fields
-        self._send = send
-        self._record = record
-        self._is_explained = options.cache_status
-        self._clock = options.clock
-        self.forward: Forward = "miss"  # Why the app is asked, if it is.
-        self._app_status = 0  # What the app said where a stored answer is sent for it.
+    _scope: Scope
+    _fields: RequestFields
+    _send: Send  # The client's.
+    _record: RequestRecord
+    _options: Options
+    forward: Forward = "miss"  # Why the app is asked, if it is.
+    _flight: Flight | None = None  # Another's, whose answer this is.
+    _is_cut: bool = False  # Of the app's answer only the head is sent.
+    _app_status: int = 0  # What the app said where a stored answer is sent for it.
 
     def passing_by(self, reason: BypassReason) -> Send:
         """Return a `send` for the app's answer to a request that goes past the cache."""
@@ -68,7 +50,7 @@ class Reply:
             if message["type"] == "http.response.start":
                 if message["status"] >= 500:
                     self._record.outcome = "error"
-                if self._is_explained:
+                if self._options.cache_status:
                     message = with_headers(message, [status_line])
             await self._send(message)
             if ends_response(message):
@@ -78,29 +60,52 @@ class Reply:
 
     def answering(self, flight: Flight | None) -> Send:
         """Return a `send` for our own call's answer, or for that of another's flight."""
-        is_cut = False
+        self._flight, self._is_cut = flight, False
+        return self._send_and_explain
 
-        async def send_and_explain(message: Message) -> None:
-            nonlocal is_cut
-            if message["type"] == "http.response.start":
-                if message["status"] >= 500:
-                    self._record.outcome = "error"
-                if self._app_status == 304 and self._fields.is_conditional:
-                    cut = self._cut(message)
-                    is_cut = cut is not message
-                    message = cut
-                message = self._explained(message, flight)
-            elif is_cut:
-                message = {**message, "body": b""}
-            await self._send(message)
-            if ends_response(message):
-                self._record.sent = time.perf_counter()
+    async def _send_and_explain(self, message: Message) -> None:
+        """Send a message on, as one of this client's own: others may get it, too.
 
-        return send_and_explain
+        Middleware outside (gzip, CORS) changes what it is handed.
+        """
+        match message["type"]:
+            case "http.response.body":
+                await self._send({**message, "body": b""} if self._is_cut else {**message})
+            case "http.response.start":
+                await self._send(self._explained(message))
+            case _:
+                await self._send(own_copy(message))
+        if ends_response(message):
+            self._record.sent = time.perf_counter()
+
+    def _explained(self, start: Message) -> Message:
+        """Copy a response's start, and say in it how the answer came to be."""
+        status: int = start["status"]
+        record, flight = self._record, self._flight
+        if status >= 500:
+            record.outcome = "error"
+        if self._app_status == 304 and self._fields.is_conditional:
+            cut = self._cut(start)
+            self._is_cut = cut is not start
+            start, status = cut, cut["status"]
+        headers = start.get("headers", ())
+        is_collapsed = record.status == "coalesced"
+        if not is_collapsed and status >= 500:
+            record.status = "error"
+        elif flight is not None:
+            headers = replayable(headers, flight.withheld)
+        if not self._options.cache_status:
+            return {**start, "headers": [*headers]}
+        line = cache_status_miss(
+            self.forward, self._app_status or status, is_collapsed=is_collapsed
+        )
+        age = record.age if flight is None else flight.age
+        lines = [line] if age is None else [line, age_line(int(age))]
+        return {**start, "headers": [*headers, *lines]}
 
     def _cut(self, start: Message) -> Message:
         """Answer a client's own condition, which was not put to the app that has confirmed ours."""
-        now = self._clock()
+        now = self._options.clock()
         answer = Answer(start["status"], start["headers"], (), now)
         conditions = conditions_of(self._scope["headers"])
         unchanged = selected(answer, conditions, self._scope["method"], now)
@@ -121,7 +126,7 @@ class Reply:
         record.status = "hit" if fresh_for > 0 else "stale"
         record.saved, record.age = entry.cost, age
         headers = [*answer.headers]
-        if self._is_explained:
+        if self._options.cache_status:
             headers += cache_status_hit(math.floor(fresh_for)), age_line(int(age))
         await respond(self._send, answer.status, headers, answer.chunks)
         record.sent = time.perf_counter()
@@ -130,7 +135,7 @@ class Reply:
         """Say that nothing is stored to a client that wants nothing else (RFC 9111 §5.2.1.7)."""
         self._record.status = "miss"
         headers = [(b"content-length", b"0")]
-        if self._is_explained:
+        if self._options.cache_status:
             headers.append(NOT_CACHED)
         await respond(self._send, 504, headers, ())
         self._record.sent = time.perf_counter()
@@ -143,21 +148,3 @@ class Reply:
         """Call it an error if the app raised before the client had its whole answer."""
         if self._record.sent is None and self._record.status != "bypass":
             self._record.status = "error"
-
-    def _explained(self, start: Message, flight: Flight | None) -> Message:
-        status: int = start["status"]
-        is_collapsed = self._record.status == "coalesced"
-        if not is_collapsed and status >= 500:
-            self._record.status = "error"
-        elif flight is not None:
-            headers = replayable(start.get("headers", ()), flight.withheld)
-            start = {**start, "headers": headers}
-        if not self._is_explained:
-            return start
-        lines = [
-            cache_status_miss(self.forward, self._app_status or status, is_collapsed=is_collapsed)
-        ]
-        age = self._record.age if flight is None else flight.age
-        if age is not None:
-            lines.append(age_line(int(age)))
-        return with_headers(start, lines)

@@ -52,6 +52,7 @@ class Question:
     """What one request asks, and under which key its answer may be found."""
 
     __slots__ = (
+        "_flight_key",
         "_shared",
         "body",
         "coverage",
@@ -92,6 +93,7 @@ class Question:
             tag = resource_tag(shared.options.namespace, host_of(scope), scope["path"], query)
             self.tags = (*self.tags, tag)
         self.tokens: Sequence[bytes | None] = ()  # Those of the tags, once they were read.
+        self._flight_key: tuple[Key | None, object, object] = _NO_FLIGHT
         self.name: Hashable = None  # All that the key follows from, if it can be named.
         self.demands = _NO_DEMANDS
         if shared.options.client_control == "obey" and (fields.cache_control or fields.pragma):
@@ -112,10 +114,12 @@ class Question:
             Why the cache must not be asked; None if it may.
         """
         try:
-            self._check_head()
+            budget = self._shared.budget
+            if not self.fields.is_plain or budget.used >= budget.limit:
+                self._check_head()
             limit = self.coverage.rule.max_request_bytes
             self.body = body = await read_body(first or await receive(), receive, limit)
-            self._shared.budget.used += body.size
+            budget.used += body.size
             if not body.is_complete:
                 return "disconnected" if body.is_disconnected else "too-large"
             if body.size <= self._shared.options.max_canonical_bytes:
@@ -127,12 +131,9 @@ class Question:
                 self.body = RequestBody([first], [], 0, is_complete=False, is_disconnected=False)
             return bypass.reason
         self.primary = self.key = key
-        self.apply_vary()
+        if self._shared.vary.get(key.index):
+            self.apply_vary()
         return None
-
-    def close(self) -> None:
-        """Give back the room that the body took."""
-        self._shared.budget.used -= self.body.size
 
     def apply_vary(self) -> None:
         """Make the key one for this request's values of the fields that answers vary on."""
@@ -143,6 +144,15 @@ class Question:
             tag = question_tag(self.primary.index)
             if tag not in self.tags:  # A purge of the question does not know this key.
                 self.tags = (*self.tags, tag)
+
+    def flight_key(self) -> Hashable:
+        """Return the name of the calls of the app whose answer this may share."""
+        if self._flight_key[0] is not self.key:
+            extensions = self.scope.get("extensions")
+            offered = frozenset(extensions) if extensions else None
+            # Nothing of one event loop can be awaited in another.
+            self._flight_key = (self.key, offered, asyncio.get_running_loop())
+        return self._flight_key
 
     @property
     def is_validatable(self) -> bool:
@@ -169,7 +179,7 @@ class Question:
             raise _Bypass("partial")
         if self.demands.no_store:
             raise _Bypass("client")
-        if self._shared.budget.is_spent:
+        if self._shared.budget.used >= self._shared.budget.limit:
             raise _Bypass("busy")
 
     def _small_key(self, name: Hashable) -> Key:
@@ -207,7 +217,7 @@ class Question:
     def _canonical_body(self) -> bytes | None:
         """Return the body's canonical form, None if its bytes must stand for it."""
         fields = self.fields
-        if not fields.is_json or fields.is_encoded:
+        if not fields.is_readable:
             return None
         if fields.cache_control and self._is_to_be_left():
             return None
@@ -256,4 +266,5 @@ class Question:
 
 
 _NO_DEMANDS = Demands()
+_NO_FLIGHT = (None, None, None)
 _UNREAD = RequestBody([], [], 0, is_complete=False, is_disconnected=False)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import msgspec
 
 from memoserve._asgi import Header, Scope
+from memoserve._directives import INFINITE
 from memoserve._fields import HeaderFilter
 from memoserve._keys import Edits, TextStep, is_json_pointer, parse_json
-from memoserve._policy import Terms
+from memoserve._policy import PLAIN_HEAD, Storage, Terms, storage_of
 
 if TYPE_CHECKING:
     import re
@@ -161,6 +162,8 @@ class Coverage(msgspec.Struct, frozen=True, eq=False):
     is_invalidated: bool
     fields: HeaderFilter  # Sorts what the header of a request says.
     terms: Terms  # Of storing an answer, by a method that If-None-Match is not for.
+    # What becomes of one that says nothing; None if the rule has a say in each.
+    plain_storage: Storage | None
 
 
 class RuleBook:
@@ -259,6 +262,7 @@ def _coverage(rule: Rule, model: str, credentials: Collection[bytes] | None) -> 
         not _SAFE.isdisjoint(rule.methods),
         HeaderFilter(vary, credentials),
         _terms(rule),
+        _plain_storage(rule),
     )
 
 
@@ -270,6 +274,19 @@ def _terms(rule: Rule) -> Terms:
         stale_if_error=rule.stale_if_error,
         heuristic=rule.heuristic,
     )
+
+
+def _plain_storage(rule: Rule) -> Storage | None:
+    has_a_say = (
+        rule.admit is not None
+        or rule.jitter > 0
+        or rule.etag
+        or rule.ends_with is not None
+        or callable(rule.tags)
+    )
+    if has_a_say or rule.ttl is None or rule.ttl > INFINITE:
+        return None
+    return storage_of(PLAIN_HEAD, _terms(rule), 0.0)
 
 
 def _digest(rule: Rule) -> bytes:

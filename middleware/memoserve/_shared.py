@@ -10,7 +10,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Coroutine, Hashable, Iterable, Sequence
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -139,16 +139,16 @@ class Shared:
         # What is known of requests that came in the very bytes of an earlier one: to find it out
         # anew is most of what a hit costs.
         self.spelled = Recent[Hashable, Known](_HOT_SIZE)
-        self._alone = Recent[str, float]()  # Key -> until when its answers are for one client.
-        self.note_shared = self._alone.forget  # Take a key's answers for shareable again.
+        self.alone = Recent[str, float]()  # Key -> until when its answers are for one client.
         self.unpurged: set[str] = set()  # Tags whose change the store has not been told of.
         self._fruitless = Recent[str, float]()  # Key -> until when its answers are not stored.
         self._logged = Recent[str, str]()
         self._tags: dict[Coverage, tuple[str, ...]] = {}
         self._own_tags: dict[Coverage, tuple[str, ...]] = {}
         self.own_observers = () if observer is None else (observer,)
-        self._observers: tuple[Observer, ...] = ()  # All that were ever introduced.
+        self.observers: tuple[Observer, ...] = ()  # All that were ever introduced.
         self._tasks: set[asyncio.Task[None]] = set()
+        self.aloft: dict[Flight, asyncio.Task[None]] = {}
         self._source = store
         self._open()
         self.secret = self._secret_for(rules)
@@ -160,10 +160,12 @@ class Shared:
         if isinstance(store, SharedStore):
             store.join(self.options.namespace, self.options.secret)
         self._store: Store | None = store
+        # If no call of the store waits for anybody.
+        self.memory = store if isinstance(store, MemoryStore) else None
         self.notify(StoreOpened(store))
         # What is in memory answers at once: a deadline would only cost.
         deadline = None if isinstance(store, MemoryStore) else self.options.store_deadline
-        self._guarded = GuardedStore(store, deadline, self._report, self._report_breaker)
+        self._guarded = GuardedStore(store, deadline, self.report, self._report_breaker)
         # Answers at once, where the store is in memory, and with nothing where it is not.
         self.look_up_now = store.look_up if isinstance(store, NearStore) else _nothing_near
 
@@ -197,19 +199,14 @@ class Shared:
         return self.look_up_now(keys)
 
     @property
-    def is_in_memory(self) -> bool:
-        """Whether no call of the store waits for anybody."""
-        return isinstance(self._store, MemoryStore)
-
-    @property
     def store(self) -> GuardedStore:
         """For all that may take its time; a store that was closed is opened again."""
         if self._store is None:
             self._open()
         return self._guarded
 
-    def _report(self, operation: Operation, seconds: float, error: str) -> None:
-        if self._observers:
+    def report(self, operation: Operation, seconds: float, error: str) -> None:
+        if self.observers:
             self.notify(StoreCalled(operation, seconds, error))
 
     def _report_breaker(self, state: BreakerState) -> None:
@@ -285,11 +282,11 @@ class Shared:
 
     def note_alone(self, key: str) -> None:
         """Let who asks for this key ask the app without waiting for others (hit-for-miss)."""
-        self._alone.put(key, self.options.clock() + _HIT_FOR_MISS_SECONDS)
+        self.alone.put(key, self.options.clock() + _HIT_FOR_MISS_SECONDS)
 
     def is_alone(self, key: str) -> bool:
         """Tell whether a key's answers were for one client each, not long ago."""
-        until = self._alone.get(key)
+        until = self.alone.get(key)
         return until is not None and until > self.options.clock()
 
     def note_fruitless(self, key: str) -> None:
@@ -315,8 +312,9 @@ class Shared:
 
     def begun(self, coverage: Coverage, scope: Scope) -> tuple[RequestRecord, Scope]:
         """Begin the record of a request that has none, and return its scope with it."""
-        record = RequestRecord(time.perf_counter())
-        self.begin(record, coverage)
+        record = RequestRecord(time.perf_counter(), (), coverage.model, coverage.rule.path)
+        if self.own_observers:
+            self.begin(record, coverage)
         return record, {**scope, "memoserve": record}
 
     def begin(self, record: RequestRecord, coverage: Coverage) -> None:
@@ -329,8 +327,8 @@ class Shared:
             if observer not in record.observers:
                 record.observers += (observer,)
         for observer in record.observers:
-            if observer not in self._observers:
-                self._observers += (observer,)
+            if observer not in self.observers:
+                self.observers += (observer,)
                 if self._store is not None:
                     tell(observer, StoreOpened(self._store))
             try:  # `tell`, spelled out, as every hit waits for it.
@@ -340,7 +338,7 @@ class Shared:
 
     def notify(self, event: Event) -> None:
         """Tell everyone who was ever introduced."""
-        for observer in self._observers:
+        for observer in self.observers:
             tell(observer, event)
 
     # Tasks.
@@ -357,17 +355,6 @@ class Shared:
         if not task.cancelled():
             task.exception()  # Whoever waits for it has it raised; else nobody is there to care.
 
-    def launch(self, flight: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        """Run a flight beside the request; at its end it calls `note_landed` itself."""
-        task = asyncio.get_running_loop().create_task(flight)
-        if not task.done():  # As an eager one may be.
-            self._tasks.add(task)
-        return task
-
-    def note_landed(self) -> None:
-        """Keep the running task no more."""
-        self._tasks.discard(cast("asyncio.Task[None]", asyncio.current_task()))
-
     def note_refreshed(self, flight: Flight) -> None:
         """Count a refresh as done, and log why it failed if it did."""
         self.refreshes -= 1
@@ -377,7 +364,7 @@ class Shared:
     async def aclose(self) -> None:
         """Let tasks end, for 5 seconds, then cancel them; close a store that was opened here."""
         loop = asyncio.get_running_loop()
-        tasks = {task for task in self._tasks if task.get_loop() is loop}
+        tasks = {t for t in (*self._tasks, *self.aloft.values()) if t.get_loop() is loop}
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=_DRAIN_SECONDS)
             for task in late:
@@ -385,7 +372,7 @@ class Shared:
             await asyncio.gather(*late, return_exceptions=True)
         await self._guarded.aclose()
         if isinstance(self._source, str) and self._store is not None:
-            store, self._store = self._store, None
+            store, self._store, self.memory = self._store, None, None
             self.look_up_now = self._look_up_anew
             await store.aclose()
 

@@ -24,6 +24,8 @@ import re
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
+from memoserve._asgi import Header
+from memoserve._directives import group_names
 from memoserve.stores import Store
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "is_any_purged",
     "is_purged",
     "make_token",
+    "named_tags",
     "purge_mark",
     "question_tag",
     "read_tokens",
@@ -166,6 +169,21 @@ def resource_tag(namespace: str, host: bytes, path: str, query: bytes) -> str:
 def group_tag(namespace: str, host: bytes, group: str) -> str:
     """Return the key of a cache group's tag; groups belong to an origin (RFC 9875 §2)."""
     return tag_key(namespace, "group", f"{host.decode('latin-1')} {group}")
+
+
+def named_tags(
+    namespace: str, host: bytes, names: Collection[str], headers: Iterable[Header]
+) -> list[str]:
+    """Return the keys of the tags that an answer has by its rule, or by its Cache-Groups.
+
+    Raises:
+        TypeError: Somebody has given one string in the place of several names.
+    """
+    if isinstance(names, str):
+        raise TypeError(f"tags must be several names, not the string {names!r}")
+    groups = [value for name, value in headers if name == b"cache-groups"]
+    keys = [tag_key(namespace, "tag", name) for name in names]
+    return [*keys, *(group_tag(namespace, host, group) for group in group_names(groups))]
 
 
 def question_tag(index: str) -> str:

@@ -21,13 +21,14 @@ from memoserve._asgi import (
     replay,
     replaying,
 )
+from memoserve._client import Client, Landing, Verdict
 from memoserve._conditional import validators_of, without_conditions
 from memoserve._entry import Entry
 from memoserve._events import FollowerJoined, FollowerLeft, RequestRecord, ShadowCompared
 from memoserve._fields import vary_values
 from memoserve._fill import Fill
-from memoserve._flight import Client, Flight, Landing, Verdict
-from memoserve._policy import unreplayable_of, vary_of
+from memoserve._flight import Flight
+from memoserve._policy import vary_of
 from memoserve._reply import Reply
 from memoserve._request import Question
 from memoserve._shadow import are_equal
@@ -61,67 +62,38 @@ class Withheld(msgspec.Struct):
     verdict: Verdict = Verdict.FAILED
 
 
-class Upstream:
-    """The app, as one request sees it.
+class Upstream(msgspec.Struct, eq=False):
+    """The app, as one request sees it."""
 
-    Args:
-        shared: What all requests share.
-        question: The request's key and body.
-        reply: Where its answer goes.
-        receive: The client's.
-        scope: What the app is called with.
-        find: Looks the question up in the store.
-    """
+    _shared: Shared
+    _question: Question
+    _record: RequestRecord
+    _reply: Reply  # Where the answer goes.
+    _receive: Receive  # The client's.
+    _scope: Scope  # What the app is called with.
+    _find: Callable[[], Awaitable[Entry | None]]  # Looks the question up in the store.
+    stale: Entry | None = None  # An answer of which the app may say that it still holds.
 
-    __slots__ = (
-        "_find", "_question", "_receive", "_record", "_reply", "_rule", "_scope", "_shared",
-        "stale",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        shared: Shared,
-        question: Question,
-        reply: Reply,
-        receive: Receive,
-        scope: Scope,
-        find: Callable[[], Awaitable[Entry | None]],
-    ) -> None:
-        self.stale: Entry | None = None  # An answer of which the app may say that it still holds.
-        self._shared = shared
-        self._question = question
-        self._reply = reply
-        self._receive = receive
-        self._scope = scope
-        self._find = find
-        self._record = question.record
-        self._rule = question.coverage.rule
-
-    async def fetch(self, attempt: int, *, has_fallback: bool) -> Withheld | None:
+    def fetch(self, attempt: int, *, has_fallback: bool) -> Awaitable[Withheld | None]:
         """Have the app answer.
 
         Returns:
             An answer that is not this client's, so that another one must be found; else None.
         """
         if not self._may_share():
-            return await self.call_alone(has_fallback=has_fallback)
-        key = self._flight_key()
+            return self.call_alone(has_fallback=has_fallback)
+        key = self._question.flight_key()
         flight = self._shared.flights.get(key)
         if flight is not None and self._may_join(flight):
-            return await self._follow(flight, has_fallback=has_fallback)
-        return await self._lead(key, attempt, has_fallback=has_fallback)
+            return self._follow(flight, has_fallback=has_fallback)
+        return self._lead(key, attempt, has_fallback=has_fallback)
 
-    async def kept(self) -> bool:
-        """Wait for an answer that has been sent, and is no other client's any more, to be stored.
-
-        Returns:
-            Whether there was one, so that it is to be found now.
-        """
-        flight = self._shared.flights.get(self._flight_key())
+    def unjoinable(self) -> Flight | None:
+        """Return a call whose answer can be had when it is stored, but not before."""
+        flight = self._shared.flights.get(self._question.flight_key())
         if flight is None or (self._may_join(flight) and self._may_share()):
-            return False
-        await flight.kept()
-        return True
+            return None
+        return flight
 
     async def call_alone(self, *, has_fallback: bool) -> Withheld | None:
         """Call the app in this task, for this request alone."""
@@ -180,7 +152,8 @@ class Upstream:
         has_raised = False
         try:
             receive = replay(self._question.body.messages, self._receive)
-            await self._app()(self._scope, receive, send)
+            app = self._shared.app if self.stale is None else self._confirming(self.stale)
+            await app(self._scope, receive, send)
         except Exception as error:
             has_raised = True
             if has_fallback and not fill.recorder.status:
@@ -193,7 +166,9 @@ class Upstream:
         return Withheld() if is_withheld else None
 
     async def _keep(self, fill: Fill, cost: float) -> None:
-        if self._shared.is_in_memory:
+        if fill.keep_at_once(cost):
+            return
+        if self._shared.memory is not None:
             await fill.keep(cost)  # It waits for nobody.
         else:
             # Shielded: apps that listen for a disconnect cancel their own `send` after this.
@@ -201,7 +176,7 @@ class Upstream:
 
     def refresh(self) -> None:
         """Have one call of the app replace a stale answer, behind what is sent now."""
-        shared, record, key = self._shared, self._record, self._flight_key()
+        shared, record, key = self._shared, self._record, self._question.flight_key()
         if key in shared.flights or shared.refreshes >= _MAX_REFRESHES:
             return
         own_record = RequestRecord(
@@ -221,7 +196,7 @@ class Upstream:
         extensions = self._scope.get("extensions")
         question = self._question
         return (
-            self._rule.coalesce is not False
+            question.coverage.rule.coalesce is not False
             and not question.demands.no_cache  # A call under way may have begun too early.
             # A 304 or 206 is for who has the answer, or a part of it, already.
             and not question.fields.is_conditional
@@ -248,16 +223,10 @@ class Upstream:
             now = zip(then, found, strict=True)
         return any(token is not None and token != then.get(tag, token) for tag, token in now)
 
-    def _flight_key(self) -> Hashable:
-        key = self._question.key
-        extensions = self._scope.get("extensions")
-        offered = frozenset(extensions) if extensions else None
-        return (asyncio.get_running_loop(), key.index, key.verifier, offered)
-
-    def _app(self) -> ASGIApp:
-        """Return the app, or what has it confirm the stale answer instead of making a new one."""
-        shared, question, stale = self._shared, self._question, self.stale
-        if stale is None or not question.is_validatable or not validators_of(stale.headers):
+    def _confirming(self, stale: Entry) -> ASGIApp:
+        """Return what has the app confirm a stale answer, if it can, and else the app itself."""
+        shared, question = self._shared, self._question
+        if not question.is_validatable or not validators_of(stale.headers):
             return shared.app
         return validating(shared.app, stale, question.body.messages, self._reply.note_app_status)
 
@@ -267,17 +236,18 @@ class Upstream:
         client = Client(
             self._receive,
             self._reply.answering(None),
-            is_leader=True,
             has_fallback=has_fallback,
         )
-        flight, landed = self._take_off(key, self._scope, attempt, client, finish=self._rule.finish)
+        finish = self._question.coverage.rule.finish
+        flight, landed = self._take_off(key, self._scope, attempt, client, finish=finish)
         landing = await flight.deliver(client)
         if landing is Landing.WITHHELD and has_fallback:
             return Withheld(flight.error)
         if landing is Landing.LEFT:
             self._record.outcome = "cancelled"
         try:
-            await flight.over()
+            if not flight.is_over or flight.error is not None:
+                await flight.over()
             landed.result()  # It was cancelled, if it was.
         except Exception:
             self._reply.note_failure()
@@ -288,52 +258,37 @@ class Upstream:
         self, key: Hashable, scope: Scope, attempt: int, client: Client | None, *, finish: bool
     ) -> "tuple[Flight, asyncio.Task[None]]":
         """Begin a call of the app for a client, if there is one; others can join from now on."""
-        shared, question = self._shared, self._question
-        fill = Fill(shared, question, scope["method"])
-        asked = question.key
-
-        # They are handed the flight, since one that referred to it would outlive its requests'
-        # bodies until garbage is collected.
-        def judge(flight: Flight, start: Message) -> Verdict:
-            verdict = fill.judge(start)
-            if fill.head is not None:
-                flight.withheld, flight.aged = unreplayable_of(fill.head), fill.head.age
-            if verdict is Verdict.ALONE:
-                fill.end_turn("unstored")
-            elif verdict is Verdict.SHARED and question.key is not asked:
-                shared.register(self._flight_key(), flight)  # Its Vary has changed the key.
-            return verdict
-
-        async def keep(flight: Flight) -> None:
-            await fill.keep(flight.cost)
-            shared.unregister(flight)
-
-        flight = Flight(
-            scope, fill.recorder, shared.budget, judge, keep, attempt=attempt, finish=finish
-        )
-        if client is not None:
-            flight.join(client)  # Before the app is called, which an eager task does at once.
+        shared = self._shared
+        fill = Fill(shared, self._question, scope["method"])
+        flight = Flight(scope, client, fill, shared.budget, attempt=attempt, finish=finish)
         shared.register(key, flight)
-        return flight, shared.launch(self._fly(flight, fill))
+        task = asyncio.get_running_loop().create_task(self._fly(flight, fill))
+        if not task.done():  # As an eager one may be.
+            shared.aloft[flight] = task
+        return flight, task
 
     async def _fly(self, flight: Flight, fill: Fill) -> None:
         try:
-            entry = await fill.take_turn(self._find_fresh)
+            entry = None
+            if self._shared.memory is None:
+                entry = await fill.take_turn(self._find_fresh)
             if entry is None:
                 await fill.begin()
                 flight.tokens = fill.tokens or ()
-                await flight.run(self._app(), self._question.body.messages)
+                app = self._shared.app if self.stale is None else self._confirming(self.stale)
+                await flight.run(app, self._question.body.messages)
             else:
                 fill.is_replay = True
                 self._note_reuse(flight, entry)
                 await flight.run(replaying(entry.status, entry.headers, entry.chunks), ())
         finally:
-            flight.end()  # If it was cancelled before it took off.
+            flight.end()
             if flight.keys:
                 self._shared.unregister(flight)
-            fill.end_turn("failed")  # Unless it has ended otherwise.
+            if fill.turn is not None:
+                fill.end_turn("failed")  # Unless it has ended otherwise.
             fill.report(flight.cost, has_raised=flight.error is not None)
-            self._shared.note_landed()
+            self._shared.aloft.pop(flight, None)
 
     async def _find_fresh(self) -> Entry | None:
         """Return what another process has stored, if it will do for this request."""

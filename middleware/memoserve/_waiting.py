@@ -4,21 +4,22 @@ Rule: whoever waits is woken in the order of coming, and nothing is counted that
 """
 
 import asyncio
+from collections import deque
 
-__all__ = ["Budget", "Part", "Signal"]
+from memoserve._asgi import Message
+
+__all__ = ["Budget", "Part", "Signal", "Window"]
 
 
 class Budget:
-    """Counts the bytes that all flights and request bodies of a process hold together."""
+    """Counts the bytes that all flights and request bodies of a process hold together.
+
+    Nothing more is begun while `limit` of them are used.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
-
-    @property
-    def is_spent(self) -> bool:
-        """No more should be begun."""
-        return self.used >= self.limit
 
 
 class Part:
@@ -33,6 +34,42 @@ class Part:
         self._budget.used += size - self._size
         self._size = size
         return self._budget.used <= self._budget.limit
+
+
+class Window:
+    """The messages of a response that somebody may need, counted from its first."""
+
+    first = 0  # Position of the first that is held,
+    end = 0  # and of the next to come.
+    size = 0  # Bytes of body in all that have come.
+    _held = 0  # Bytes of those that are held.
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self.messages: deque[Message] = deque()
+
+    def append(self, message: Message) -> None:
+        """Hold one more."""
+        self.messages.append(message)
+        self.end += 1
+        if size := len(message.get("body", b"")):
+            self.size += size
+            self._held += size
+            self._budget.used += size
+
+    def forget(self, first: int) -> None:
+        """Hold none before a position."""
+        while self.first < first:
+            size = len(self.messages.popleft().get("body", b""))
+            self._held -= size
+            self._budget.used -= size
+            self.first += 1
+
+    def clear(self) -> None:
+        """Hold none of those that have come."""
+        self.messages.clear()
+        self._budget.used -= self._held
+        self._held, self.first = 0, self.end
 
 
 class Signal(dict["asyncio.Future[None]", None]):

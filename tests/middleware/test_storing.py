@@ -7,9 +7,9 @@ import pytest
 
 from memoserve import _fill
 from memoserve._asgi import Header, Message
+from memoserve._client import Verdict
 from memoserve._events import RequestRecord
 from memoserve._fill import Fill
-from memoserve._flight import Verdict
 from memoserve._policy import PLAIN_HEAD
 from memoserve._request import Question
 from tests.asgi import JSON, Call, Model, ask, http_scope

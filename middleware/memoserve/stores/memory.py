@@ -22,6 +22,8 @@ __all__ = ["MemoryStore", "StoreUsage"]
 # the slot and the node of the ordered dict, the pair, the float and the reference in a bucket.
 _OVERHEAD = 400
 
+_NOTHING = (None, 0.0)
+
 _SWEPT_AT_ONCE = 1_000  # Keys; less than a millisecond of the event loop, which others need, too.
 _SWEEP_INTERVAL = 1.0  # Seconds; also the width of a bucket, so nothing outlives its ttl by 2 s.
 
@@ -77,16 +79,17 @@ class MemoryStore:
     def look_up(self, keys: Sequence[str], /) -> list[bytes | None]:
         """Do what `get_many` does, for callers that need not wait."""
         now = self._clock()
-        entries = self._entries
+        get, move_to_end = self._entries.get, self._entries.move_to_end
         found: list[bytes | None] = []
+        note = found.append
         with self._lock:  # `_get`, spelled out: this is what every hit waits for.
             for key in keys:
-                entry = entries.get(key)
+                entry = get(key)
                 if entry is None or entry[1] <= now:
-                    found.append(None)
+                    note(None)
                 else:
-                    entries.move_to_end(key)
-                    found.append(entry[0])
+                    move_to_end(key)
+                    note(entry[0])
         return found
 
     async def set(self, key: str, value: bytes, ttl: float, /) -> None:
@@ -95,19 +98,45 @@ class MemoryStore:
         Raises:
             StoreError: The value alone is larger than the store.
         """
-        size = _size(key, value)
+        self.put(key, value, ttl)
+
+    def put(
+        self, key: str, value: bytes, ttl: float, /, *, while_is: tuple[str, bytes] | None = None
+    ) -> bool:
+        """Do what `set` does, for callers that need not wait; tell whether it was done.
+
+        It is only while a value is kept under another key, if `while_is` names one.
+
+        Raises:
+            StoreError: The value alone is larger than the store.
+        """
+        size = len(key) + len(value) + _OVERHEAD
         expires = self._clock() + ttl
         with self._lock:
-            self._discard(key)
+            if key in self._entries:
+                self._discard(key)
             if size > self._max_bytes:
                 raise StoreError(f"{size} bytes are more than the store's {self._max_bytes}")
             while self._bytes + size > self._max_bytes:
-                self._discard(next(iter(self._entries)))
+                evicted, (freed, _) = self._entries.popitem(last=False)
+                self._bytes -= _size(evicted, freed)
                 self._evictions += 1
+            if while_is is not None and self._entries.get(while_is[0], _NOTHING)[0] != while_is[1]:
+                return False
             self._entries[key] = (value, expires)
             self._bytes += size
-            self._remember_expiry(key, expires)
-            self._wake_sweeper()
+            if self._references > 2 * len(self._entries) + 1024:
+                self._compact_some()
+            second = _second_of(expires)
+            bucket = self._buckets.get(second)
+            if bucket is None:
+                bucket = self._buckets[second] = []
+                heapq.heappush(self._due, second)
+            bucket.append(key)
+            self._references += 1
+            if self._sweeper is None or self._sweeper[0].is_closed():
+                self._wake_sweeper()
+        return True
 
     async def add(self, key: str, value: bytes, ttl: float, /) -> bytes:
         """Keep the value unless there is one; return what is there now."""
@@ -184,17 +213,6 @@ class MemoryStore:
         if entry is not None and entry[1] <= now:
             self._discard(key)
 
-    def _remember_expiry(self, key: str, expires: float) -> None:
-        if self._references > 2 * len(self._entries) + 1024:
-            self._compact_some()
-        second = _second_of(expires)
-        bucket = self._buckets.get(second)
-        if bucket is None:
-            bucket = self._buckets[second] = []
-            heapq.heappush(self._due, second)
-        bucket.append(key)
-        self._references += 1
-
     def _compact_some(self) -> None:
         """Drop references that replaced and evicted entries left behind, from a slice of a bucket.
 
@@ -219,10 +237,9 @@ class MemoryStore:
         return entry is not None and _second_of(entry[1]) == second
 
     def _wake_sweeper(self, delay: float = _SWEEP_INTERVAL) -> None:
-        """Have the running loop sweep; one that is closed with its timer pending is replaced."""
-        if self._sweeper is None or self._sweeper[0].is_closed():
-            loop = asyncio.get_running_loop()
-            self._sweeper = (loop, loop.call_later(delay, self._sweep_and_rearm))
+        """Have the running loop sweep, in the place of one that was closed before it did."""
+        loop = asyncio.get_running_loop()
+        self._sweeper = (loop, loop.call_later(delay, self._sweep_and_rearm))
 
     def _sweep_and_rearm(self) -> None:
         self._sweeper = None
