@@ -1,7 +1,7 @@
 """What the header fields of a request mean to a cache."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from memoserve._asgi import Header
@@ -259,6 +259,7 @@ _LINES = st.lists(
 )  # fmt: skip
 
 
+@example(headers=[(b"x-tier", b"a")], credentials=[b"x-tier"], certificate="")
 @given(
     headers=_LINES,
     credentials=st.sampled_from([None, [b"x-tier"]]),

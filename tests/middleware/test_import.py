@@ -62,3 +62,33 @@ def test_telemetry_is_imported_when_it_is_asked_for() -> None:
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="'memoserve' has no attribute 'Cache'"):
         _ = memoserve.Cache
+
+
+def test_an_ordinary_answer_is_stored_without_an_import() -> None:
+    """The parser of structured fields would hold up the event loop for 8 ms."""
+    code = """
+import asyncio, sys
+from memoserve import CacheMiddleware, Rule
+
+class Shelf:  # A store of somebody's own, for which an answer takes the long way.
+    kept = {}
+    async def get(self, key): return self.kept.get(key)
+    async def set(self, key, value, ttl): self.kept[key] = value
+    async def delete(self, key): self.kept.pop(key, None)
+    async def aclose(self): pass
+
+async def app(scope, receive, send):
+    await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"x"})
+
+async def receive(): return {"type": "http.request", "body": b"{}"}
+async def send(message): pass
+
+scope = {"type": "http", "method": "POST", "path": "/x", "headers": []}
+cache = CacheMiddleware(app, rules=[Rule("/x")], store=Shelf())
+asyncio.run(cache(scope, receive, send))
+print(len(Shelf.kept), *[name for name in ("http_sf",) if name in sys.modules])
+"""
+
+    assert printed_by(code) == ["5"]
