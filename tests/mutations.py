@@ -258,12 +258,8 @@ BREAKS = (
         "if True:",
     ),
     Break(
-        "a plain answer that cannot be replayed is kept", "_asgi.py",
-        "if not (self.is_ended and self.is_plain) or self.size", "if self.size",
-    ),
-    Break(
-        "a plain answer that is shorter than it said is kept", "_asgi.py",
-        "return self.is_head or not self.lengths or self.lengths == {", "return True or {",
+        "an answer that cannot be replayed is kept", "_asgi.py",
+        "is_proper = self.is_ended and self.is_plain and", "is_proper = self.is_ended and",
     ),
     Break(
         "a purge is overtaken by a plain answer", "_fill.py",

@@ -202,16 +202,9 @@ class ResponseRecorder(msgspec.Struct):
 
     @property
     def is_complete(self) -> bool:
-        """The response ended properly, as long as it said it would be, and can be replayed."""
-        is_proper = self.is_ended and self.is_plain
+        """The response ended properly, as long as it said, and all of it can be replayed."""
+        is_proper = self.is_ended and self.is_plain and self.size <= self.limit
         return is_proper and (self.is_head or not self.lengths or self.is_full)
-
-    @property
-    def is_intact(self) -> bool:
-        """It is complete, and all of it is kept: the two of them, spelled out as for every miss."""
-        if not (self.is_ended and self.is_plain) or self.size > self.limit:
-            return False
-        return self.is_head or not self.lengths or self.lengths == {b"%d" % self.size}
 
     @property
     def is_full(self) -> bool:

@@ -39,7 +39,6 @@ class Client(msgspec.Struct, eq=False):
     send: Send  # Changes no message that it is handed, and hands on its own.
     is_leader: bool = False
     has_fallback: bool = False  # It would rather send a stale answer than a failure.
-    takes_all: bool = False  # Nothing is withheld from it.
     wants: Callable[[Message], bool] = bool  # Whether this start may be its answer;
     is_meant: bool | None = None  # what it said of that.
     position: int = 0  # Of the next message, counted from the first of the flight.

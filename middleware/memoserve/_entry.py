@@ -4,8 +4,6 @@ Rule: an entry is read back exactly as it was written or not at all: other versi
 software's values and damaged bytes are a `CorruptEntryError`, never an answer. No pickle.
 """
 
-from collections.abc import Callable
-
 import msgspec
 
 from memoserve._asgi import Header
@@ -51,9 +49,13 @@ class VaryMarker(msgspec.Struct, frozen=True, array_like=True, tag=f"{_VERSION} 
     names: tuple[bytes, ...]  # Lower case, sorted.
 
 
+_encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Entry | VaryMarker)
 
-encode: Callable[[Entry | VaryMarker], bytes] = msgspec.msgpack.Encoder().encode  # For `decode`.
+
+def encode(item: Entry | VaryMarker) -> bytes:
+    """Return the bytes that `decode` reads."""
+    return _encoder.encode(item)
 
 
 def decode(raw: bytes) -> Entry | VaryMarker:

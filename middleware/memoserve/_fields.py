@@ -86,14 +86,6 @@ class RequestFields(msgspec.Struct):
         return isinstance(content_type, bytes) and _claims_json(content_type)
 
     @property
-    def is_readable(self) -> bool:
-        """The body is JSON, and to be read as it came."""
-        content_type = self.keyed[_CONTENT_TYPE]  # `is_json`, spelled out, as for every key.
-        if not isinstance(content_type, bytes) or not _claims_json(content_type):
-            return False
-        return self.keyed[_CONTENT_ENCODING] is None or not self.is_encoded
-
-    @property
     def is_encoded(self) -> bool:
         """The body is not to be read as it came."""
         lines = self.keyed[_CONTENT_ENCODING]

@@ -19,7 +19,7 @@ from memoserve._directives import INFINITE
 from memoserve._entry import Entry, VaryMarker, encode
 from memoserve._errors import StoreError
 from memoserve._events import ModelCalled, Outcome, StoreWritten, WriteResult
-from memoserve._fields import ALWAYS_KEYED, host_of
+from memoserve._fields import ALWAYS_KEYED
 from memoserve._flight import Flight
 from memoserve._lease import Turn
 from memoserve._policy import (
@@ -116,7 +116,7 @@ class Fill:
             self.tokens = tuple(zip(keys, found, strict=True))
         else:
             self.tokens = await read_tokens(shared.store, keys)
-        self._asked = self._shared.options.clock()
+        self._asked = shared.options.clock()
 
     def judge(self, start: Message, flight: Flight | None = None) -> Verdict:
         """Decide whom the answer may reach, and learn on which fields it depends."""
@@ -127,8 +127,7 @@ class Fill:
         self.head = head = read_head(status, headers, now)
         if head is PLAIN_HEAD and self._rule.ttl is not None:  # All of the below, at once.
             self._sharing = Sharing.ALL
-            if self._shared.alone.get(self._question.key.index) is not None:
-                self._shared.alone.forget(self._question.key.index)
+            self._shared.alone.forget(self._question.key.index)
             return Verdict.SHARED
         asked = self._question.key
         verdict = self._judge(head, now)
@@ -198,7 +197,7 @@ class Fill:
             return False
         if (store := shared.memory) is None or question.key is not question.primary:
             return False
-        if cost < self._rule.min_cost or not recorder.is_intact:
+        if cost < self._rule.min_cost or not recorder.is_complete:
             return False
         now = shared.options.clock()
         implicit, mark = len(self._tags), tokens[-1]
@@ -331,8 +330,8 @@ class Fill:
         try:
             tags = self._rule.tags
             named = tags(self._question.parsed(), response) if callable(tags) else ()
-            host = host_of(self._question.scope)
-            names = named_tags(self._shared.options.namespace, host, named, response.headers)
+            namespace, scope = self._shared.options.namespace, self._question.scope
+            names = named_tags(namespace, scope, named, response.headers)
         except Exception as error:  # noqa: BLE001  (the user's code may raise anything)
             self._shared.log_once(f"tags of the rule {self._rule.path!r}", error)
             return None

@@ -78,7 +78,7 @@ class Flight:
     _waited = 0.0
     _is_ended = False  # The response's last message has been sent.
     _is_keeping = False  # From then on until it has been kept.
-    is_over = False  # The app has returned or raised.
+    _is_over = False  # The app has returned or raised.
     _is_windowed = False
     _is_watching = False
     _request: Iterator[Message] = iter(())  # What of it the app has not received.
@@ -108,7 +108,7 @@ class Flight:
         self._leader = leader
         self._clients: set[Client] = set() if leader is None else {leader}
         if leader is not None:
-            leader.is_leader, leader.takes_all = True, not leader.has_fallback
+            leader.is_leader = True
         self._arrived = Signal()  # For clients: something to read.
         self._moved = Signal()  # For the app: a client read on or left.
 
@@ -164,16 +164,14 @@ class Flight:
 
     def end(self) -> None:
         """Let nobody wait any more for an app that has ended, or will not be called."""
-        self.is_over = True
+        self._is_over = True
         self.verdict = self.verdict or Verdict.FAILED
         if self._arrived:
             self._arrived.fire()
 
     async def over(self) -> None:
         """Wait until the app has returned; raises what it raised."""
-        if not self.is_over:
-            await asyncio.sleep(0)  # It mostly has by then, as it only waited for the leader.
-        while not self.is_over:
+        while not self._is_over:
             await self._arrived.wait()
         if self.error is not None:
             raise self.error.with_traceback(self._traceback)  # Less what followers added to it.
@@ -299,10 +297,10 @@ class Flight:
                 # What comes before the response's start, such as early hints, is for the leader.
                 is_meant = client.is_leader or self.verdict is not None
                 if not (is_meant and client.position < self._window.end):
-                    if self._is_ended or self.is_over:
+                    if self._is_ended or self._is_over:
                         break
                     await self._arrived.wait()
-                elif not client.takes_all and self._withholds_from(client):
+                elif self._withholds_from(client):
                     break
                 else:
                     await self._serve(client)
@@ -354,7 +352,7 @@ class Flight:
         """Say how it ended for a client that reads no further."""
         if client.has_left and not (self._is_ended and client.position == self._window.end):
             return Landing.LEFT
-        if not client.takes_all and self._withholds_from(client):
+        if self._withholds_from(client):
             return Landing.WITHHELD
         if self._is_ended or client.is_leader:
             return Landing.DELIVERED
@@ -365,7 +363,7 @@ class Flight:
 
     def _leave(self, client: Client) -> None:
         self._clients.discard(client)
-        if self._is_windowed and self._window.messages:
+        if self._is_windowed:
             self._trim()
         if self._moved:
             self._moved.fire()

@@ -217,7 +217,7 @@ class Question:
     def _canonical_body(self) -> bytes | None:
         """Return the body's canonical form, None if its bytes must stand for it."""
         fields = self.fields
-        if not fields.is_readable:
+        if not fields.is_json or fields.is_encoded:
             return None
         if fields.cache_control and self._is_to_be_left():
             return None

@@ -24,8 +24,9 @@ import re
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
-from memoserve._asgi import Header
+from memoserve._asgi import Header, Scope
 from memoserve._directives import group_names
+from memoserve._fields import host_of
 from memoserve.stores import Store
 
 __all__ = [
@@ -172,7 +173,7 @@ def group_tag(namespace: str, host: bytes, group: str) -> str:
 
 
 def named_tags(
-    namespace: str, host: bytes, names: Collection[str], headers: Iterable[Header]
+    namespace: str, scope: Scope, names: Collection[str], headers: Iterable[Header]
 ) -> list[str]:
     """Return the keys of the tags that an answer has by its rule, or by its Cache-Groups.
 
@@ -184,6 +185,7 @@ def named_tags(
     keys = [tag_key(namespace, "tag", name) for name in names]
     groups = [value for name, value in headers if name == b"cache-groups"]
     if groups:  # The parser that this needs takes 8 ms to import.
+        host = host_of(scope)
         keys += (group_tag(namespace, host, group) for group in group_names(groups))
     return keys
 

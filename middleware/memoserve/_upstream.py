@@ -105,7 +105,7 @@ class Upstream(msgspec.Struct, eq=False):
         self._record.status, self._record.reason = "bypass", "shadow"
 
         async def compare(fill: Fill, _cost: float) -> None:
-            if known is not None and fill.recorder.is_complete and not fill.recorder.is_too_large:
+            if known is not None and fill.recorder.is_complete:
                 largest = self._shared.options.max_canonical_bytes
                 is_equal = are_equal(known, fill.recorder, largest)
                 record = self._record
@@ -233,11 +233,7 @@ class Upstream(msgspec.Struct, eq=False):
     async def _lead(self, key: Hashable, attempt: int, *, has_fallback: bool) -> Withheld | None:
         """Call the app for this request and for all who ask the same meanwhile."""
         self._record.status = "miss"
-        client = Client(
-            self._receive,
-            self._reply.answering(None),
-            has_fallback=has_fallback,
-        )
+        client = Client(self._receive, self._reply.answering(None), has_fallback=has_fallback)
         finish = self._question.coverage.rule.finish
         flight, landed = self._take_off(key, self._scope, attempt, client, finish=finish)
         landing = await flight.deliver(client)
@@ -246,8 +242,7 @@ class Upstream(msgspec.Struct, eq=False):
         if landing is Landing.LEFT:
             self._record.outcome = "cancelled"
         try:
-            if not flight.is_over or flight.error is not None:
-                await flight.over()
+            await flight.over()
             landed.result()  # It was cancelled, if it was.
         except Exception:
             self._reply.note_failure()
@@ -285,8 +280,7 @@ class Upstream(msgspec.Struct, eq=False):
             flight.end()
             if flight.keys:
                 self._shared.unregister(flight)
-            if fill.turn is not None:
-                fill.end_turn("failed")  # Unless it has ended otherwise.
+            fill.end_turn("failed")  # Unless it has ended otherwise.
             fill.report(flight.cost, has_raised=flight.error is not None)
             self._shared.aloft.pop(flight, None)
 
